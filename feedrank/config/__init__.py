@@ -1,0 +1,111 @@
+"""One validated configuration tree, read from `config/*.yaml` and overridden by the environment.
+
+`FEEDRANK__MODEL__TRAINING__EPOCHS=3` overrides `training.epochs` of `model_config.yaml`; values are read as YAML.
+`FEEDRANK_CONFIG_DIR` names another folder than `config/`.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from feedrank.config.base import Section
+from feedrank.config.data import DataConfig
+from feedrank.config.model import ModelConfig
+from feedrank.config.monitoring import MonitoringConfig
+from feedrank.config.serving import ServingConfig
+from feedrank.errors import ConfigError
+
+ENV_PREFIX = "FEEDRANK__"
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "ModelConfig",
+    "MonitoringConfig",
+    "ServingConfig",
+    "config_dir",
+    "load_config",
+]
+
+
+class Config(Section):
+    """The whole configuration; each field is one file, `config/<field>_config.yaml`."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
+    serving: ServingConfig = ServingConfig()
+
+
+def config_dir() -> Path:
+    """The folder of the configuration files."""
+    return Path(os.environ.get("FEEDRANK_CONFIG_DIR", "config"))
+
+
+def load_config(directory: Path | None = None, *, environ: Mapping[str, str] | None = None) -> Config:
+    """Reads and validates the configuration; a missing file means its defaults.
+
+    Raises:
+        ConfigError: names the file (or the environment variable), the key and what is expected.
+    """
+    directory = config_dir() if directory is None else directory
+    environ = os.environ if environ is None else environ
+    if not directory.is_dir():
+        raise ConfigError(f"{directory}: no such configuration folder; run from the project or set FEEDRANK_CONFIG_DIR")
+    tree = {name: _read_file(directory / f"{name}_config.yaml") for name in Config.model_fields}
+    overridden = _apply_environment(tree, environ)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_describe(error, directory, overridden)) from error
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys to values, got {type(content).__name__}")
+    return content
+
+
+def _apply_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str, ...], str]:
+    overridden: dict[tuple[str, ...], str] = {}
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith(ENV_PREFIX):
+            continue
+        keys = tuple(variable[len(ENV_PREFIX) :].lower().split("__"))
+        node = tree
+        for key in keys[:-1]:
+            child = node.setdefault(key, {})
+            if not isinstance(child, dict):
+                raise ConfigError(f"{variable}: '{key}' is a value, not a section")
+            node = child
+        try:
+            node[keys[-1]] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{variable}: not a valid YAML value: {error}") from error
+        overridden[keys] = variable
+    return overridden
+
+
+def _describe(error: ValidationError, directory: Path, overridden: Mapping[tuple[str, ...], str]) -> str:
+    lines = []
+    for problem in error.errors():
+        location = tuple(str(part) for part in problem["loc"])
+        source = next((v for k, v in overridden.items() if k == location[: len(k)]), None)
+        source = source or str(directory / f"{location[0]}_config.yaml")
+        key = ".".join(location[1:]) or location[0]
+        message = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"]
+        value = "" if problem["type"] in ("extra_forbidden", "missing") else f" (got {problem['input']!r})"
+        lines.append(f"{source}: {key}: {message}{value}")
+    return "; ".join(lines)

@@ -1,0 +1,1 @@
+"""Raw interactions: generation, ingestion, validation and the temporal split."""

@@ -1,0 +1,29 @@
+"""Errors that a person meets: each message says what is wrong, where, and what to do."""
+
+
+class FeedrankError(Exception):
+    """Base of every expected failure; the command line prints its message as one sentence and exits non-zero."""
+
+
+class ConfigError(FeedrankError):
+    """A configuration file or an environment override is wrong."""
+
+
+class DataError(FeedrankError):
+    """Input data is missing, unreadable or not of the promised form."""
+
+
+class ValidationFailedError(DataError):
+    """A batch broke a table-level rule or has more bad rows than allowed."""
+
+
+class StorageError(FeedrankError):
+    """An output can't be written, or another run is writing it."""
+
+
+class BundleError(FeedrankError):
+    """A model bundle is missing, truncated, tampered with, or of another feature schema."""
+
+
+class RegistryError(FeedrankError):
+    """The model registry can't be reached, or has no such version or alias."""

@@ -1,0 +1,45 @@
+"""Features of one request, from a snapshot: the same definitions that compute the offline table."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feedrank.features.aggregates import Ints
+from feedrank.features.definitions import (
+    FEATURE_DEFINITIONS,
+    ITEM_DECAYED,
+    PAIR_IMPRESSIONS,
+    US_PER_DAY,
+    Aggregate,
+    Array,
+    Context,
+)
+from feedrank.features.snapshot import Snapshot
+
+
+def online_features(
+    snapshot: Snapshot, *, user_id: int, item_ids: Ints, time_us: int, device: int
+) -> NDArray[np.float32]:
+    """Features of showing `item_ids` to a user at a time (µs since 1970) on a device (index into `schema.DEVICES`).
+
+    Returns shape [items, features] in the order of `schema.FEATURES`. Unknown ids get the features of an entity
+    without history.
+    """
+    user_row = int(snapshot.users.rows(np.array([user_id]))[0])
+    item_rows = snapshot.items.rows(item_ids)
+    state = state_at(snapshot, user_row=user_row, item_rows=item_rows, time_us=time_us)
+    context = Context(times_us=np.asarray(time_us), devices=np.asarray(device))
+    matrix = np.empty((len(item_ids), len(FEATURE_DEFINITIONS)), dtype=np.float32)
+    for column, compute in enumerate(FEATURE_DEFINITIONS.values()):
+        matrix[:, column] = compute(state, context, snapshot.info.feature_config)
+    return matrix
+
+
+def state_at(snapshot: Snapshot, *, user_row: int, item_rows: Ints, time_us: int) -> dict[Aggregate, Array]:
+    """The aggregates that one user (scalars) and some items (arrays) have at a time after the snapshot."""
+    state = dict(snapshot.totals)
+    state |= {aggregate: values[user_row] for aggregate, values in snapshot.users.columns.items()}
+    state |= {aggregate: values[item_rows] for aggregate, values in snapshot.items.columns.items()}
+    half_lives = (time_us - snapshot.cutoff_us) / (snapshot.info.feature_config.popularity_half_life_days * US_PER_DAY)
+    state[ITEM_DECAYED] = state[ITEM_DECAYED] * np.exp2(-half_lives)
+    state[PAIR_IMPRESSIONS] = snapshot.pairs.counts(user_row, item_rows)
+    return state

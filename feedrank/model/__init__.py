@@ -1,0 +1,1 @@
+"""The ranker: networks, training, the model bundle and scoring without torch."""

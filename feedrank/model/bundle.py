@@ -1,0 +1,198 @@
+"""The model bundle: one folder with all that serves, watches and compares a ranker. Its only reader and writer.
+
+model_metadata.json   who the model is (spec 2.7)
+model_config.json     the configuration it was trained with
+arrays/NAME.npy       weights, and the known `user_ids` and `item_ids` (sorted)
+snapshot/             the online features (`features/snapshot.py`)
+reference/            what monitoring compares with (`monitoring/reference.py`)
+checksums.json        SHA-256 of every other file
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from feedrank import schema, storage
+from feedrank.config.model import ModelConfig, ModelType
+from feedrank.errors import BundleError
+from feedrank.features.aggregates import Ints
+from feedrank.features.snapshot import Snapshot, load_snapshot, save_snapshot
+from feedrank.model import forward
+from feedrank.model.inputs import Floats, to_inputs
+
+USER_IDS, ITEM_IDS = "user_ids", "item_ids"
+METADATA_FILE, CONFIG_FILE, CHECKSUMS_FILE = "model_metadata.json", "model_config.json", "checksums.json"
+SNAPSHOT_FOLDER, REFERENCE_FOLDER, ARRAYS_FOLDER = "snapshot", "reference", "arrays"
+
+
+class DateRange(BaseModel):
+    """First and last day, both included."""
+
+    start: str
+    end: str
+
+
+class ModelMetadata(BaseModel):
+    """`model_metadata.json`."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_id: str
+    model_version: str
+    training_date: datetime
+    mlflow_run_id: str
+    model_type: ModelType
+    metrics: dict[str, float]
+    feature_schema_version: str
+    feature_fingerprint: str
+    training_data_date_range: DateRange
+    config_fingerprint: str
+    data_fingerprint: str
+    git_commit: str
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A ranker in memory. `arrays` are read-only and may be mapped from the files."""
+
+    metadata: ModelMetadata
+    config: ModelConfig
+    arrays: Mapping[str, NDArray[Any]]
+    directory: Path
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """The online features beside the model."""
+        return load_snapshot(self.directory / SNAPSHOT_FOLDER)
+
+    @property
+    def reference_directory(self) -> Path:
+        """Where monitoring's reference lies."""
+        return self.directory / REFERENCE_FOLDER
+
+    def score_table(self, features: pa.Table) -> Floats:
+        """Click probabilities [rows] of a feature table (`schema.FEATURE_TABLE`)."""
+        return forward.scores(
+            self.arrays,
+            self.config.model_type,
+            user_rows=rows_of(self.arrays[USER_IDS], features[schema.USER_ID].to_numpy()),
+            item_rows=rows_of(self.arrays[ITEM_IDS], features[schema.ITEM_ID].to_numpy()),
+            inputs=to_inputs(feature_matrix(features)),
+        )
+
+
+def rows_of(known_ids: Ints, ids: Ints) -> Ints:
+    """Row of each id in the sorted known ids; `len(known_ids)` for an unknown one."""
+    if not len(known_ids):
+        return np.zeros(len(ids), dtype=np.int64)
+    rows = np.minimum(np.searchsorted(known_ids, ids), len(known_ids) - 1)
+    return np.where(known_ids[rows] == ids, rows, len(known_ids))
+
+
+def feature_matrix(features: pa.Table) -> Floats:
+    """The features as float32 [rows, features], in the order of `schema.FEATURES`."""
+    matrix = np.empty((features.num_rows, len(schema.FEATURES)), dtype=np.float32)
+    for index, name in enumerate(schema.FEATURES):
+        matrix[:, index] = features[name].to_numpy()
+    return matrix
+
+
+def write_bundle(
+    directory: Path,
+    *,
+    metadata: ModelMetadata,
+    config: ModelConfig,
+    arrays: Mapping[str, NDArray[Any]],
+    snapshot: Snapshot,
+) -> None:
+    """Writes a bundle without its reference into an empty folder; `seal` it when all is there."""
+    for name, array in arrays.items():
+        path = directory / ARRAYS_FOLDER / f"{name}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, array)
+    (directory / SNAPSHOT_FOLDER).mkdir()
+    save_snapshot(snapshot, directory / SNAPSHOT_FOLDER)
+    storage.write_text(directory / CONFIG_FILE, config.model_dump_json(indent=2))
+    write_metadata(directory, metadata)
+
+
+def write_metadata(directory: Path, metadata: ModelMetadata) -> None:
+    """Replaces `model_metadata.json`; the bundle must be sealed (again) afterwards."""
+    storage.write_text(directory / METADATA_FILE, metadata.model_dump_json(indent=2))
+
+
+def seal(directory: Path) -> None:
+    """Writes the checksums of all files of a bundle; a bundle without them is refused as half-written."""
+    sums = {str(file.relative_to(directory)): _sha256(file) for file in _files(directory)}
+    storage.write_text(directory / CHECKSUMS_FILE, json.dumps(sums, indent=2, sort_keys=True))
+
+
+def load_bundle(directory: Path) -> ModelBundle:
+    """Reads and checks a bundle.
+
+    Raises:
+        BundleError: the folder or a file is missing, differs from its checksum, or is of another feature schema.
+    """
+    verify(directory)
+    metadata = _read(directory / METADATA_FILE, ModelMetadata)
+    if metadata.feature_fingerprint != schema.feature_fingerprint():
+        raise BundleError(
+            f"{directory}: the model was trained on feature schema {metadata.feature_schema_version} "
+            f"({metadata.feature_fingerprint}), this code has {schema.FEATURE_SCHEMA_VERSION} "
+            f"({schema.feature_fingerprint()}); train again or serve it with the code it was trained with"
+        )
+    folder = directory / ARRAYS_FOLDER
+    arrays = {file.stem: np.load(file, mmap_mode="r") for file in sorted(folder.glob("*.npy"))}
+    return ModelBundle(metadata, _read(directory / CONFIG_FILE, ModelConfig), arrays, directory)
+
+
+def verify(directory: Path) -> None:
+    """Checks every file of a bundle against its checksum.
+
+    Raises:
+        BundleError: names the first file that is missing or differs.
+    """
+    path = directory / CHECKSUMS_FILE
+    try:
+        expected = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{path}: missing, so {directory} is no complete model bundle; train or copy it again"
+        ) from error
+    except ValueError as error:
+        raise BundleError(f"{path}: not valid JSON; copy the bundle again") from error
+    for name, checksum in expected.items():
+        file = directory / name
+        if not file.is_file():
+            raise BundleError(f"{file}: missing from the model bundle; copy it again")
+        if _sha256(file) != checksum:
+            raise BundleError(f"{file}: differs from its checksum, so it is truncated or changed; copy it again")
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _read(path: Path, kind: type[Model]) -> Model:
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise BundleError(f"{path}: {error}") from error
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(f for f in directory.rglob("*") if f.is_file() and f.name != CHECKSUMS_FILE)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,95 @@
+"""The two rankers in torch, for training; `forward.py` computes the same from their arrays without torch.
+
+Shapes: B rows of a batch, D embedding_dim, H hidden_dims, F inputs (`inputs.NUM_INPUTS`).
+User and item rows index the known ids in order; one more row at the end is the learned default of unknown ones.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from feedrank.config.model import ModelConfig
+from feedrank.model.inputs import ITEM_TOWER_COLUMNS, NUM_INPUTS, USER_TOWER_COLUMNS
+
+EMBEDDING_INIT_SD = 0.01
+
+
+def _mlp(sizes: Sequence[int], dropout: float) -> nn.Sequential:
+    """Linear layers with ReLU and dropout between them, none after the last."""
+    layers: list[nn.Module] = []
+    for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        if index:
+            layers += [nn.ReLU(), nn.Dropout(dropout)]
+        layers.append(nn.Linear(fan_in, fan_out))
+    return nn.Sequential(*layers)
+
+
+class Ranker(nn.Module):
+    """Embeddings and input scaling that both models share."""
+
+    input_mean: Tensor
+    input_std: Tensor
+
+    def __init__(self, config: ModelConfig, *, num_users: int, num_items: int) -> None:
+        super().__init__()
+        self.user_embedding = nn.Embedding(num_users + 1, config.embedding_dim, sparse=True)
+        self.item_embedding = nn.Embedding(num_items + 1, config.embedding_dim, sparse=True)
+        for embedding in (self.user_embedding, self.item_embedding):
+            nn.init.normal_(embedding.weight, std=EMBEDDING_INIT_SD)
+        self.register_buffer("input_mean", torch.zeros(NUM_INPUTS))
+        self.register_buffer("input_std", torch.ones(NUM_INPUTS))
+
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """Parameters with sparse gradients."""
+        return [*self.user_embedding.parameters(), *self.item_embedding.parameters()]
+
+    def dense_parameters(self) -> list[nn.Parameter]:
+        """All other parameters."""
+        sparse = {id(parameter) for parameter in self.embedding_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in sparse]
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Everything that scoring needs, by the names that `forward.py` reads."""
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.state_dict().items()}
+
+
+class TwoTower(Ranker):
+    """logit = user tower · item tower + a small network over all features (context and cross terms)."""
+
+    def __init__(self, config: ModelConfig, *, num_users: int, num_items: int) -> None:
+        super().__init__(config, num_users=num_users, num_items=num_items)
+        dim, hidden = config.embedding_dim, config.hidden_dims
+        self.user_tower = _mlp([dim + len(USER_TOWER_COLUMNS), *hidden], config.dropout)
+        self.item_tower = _mlp([dim + len(ITEM_TOWER_COLUMNS), *hidden], config.dropout)
+        self.cross = _mlp([NUM_INPUTS, config.cross_hidden_dim, 1], 0.0)
+
+    def forward(self, user_rows: Tensor, item_rows: Tensor, inputs: Tensor) -> Tensor:
+        """Rows [B], [B] and raw inputs [B, F] to logits [B]."""
+        x = (inputs - self.input_mean) / self.input_std
+        users = self.user_tower(torch.cat([self.user_embedding(user_rows), x[:, USER_TOWER_COLUMNS]], dim=1))
+        items = self.item_tower(torch.cat([self.item_embedding(item_rows), x[:, ITEM_TOWER_COLUMNS]], dim=1))
+        return (users * items).sum(dim=1) + self.cross(x).squeeze(1)
+
+
+class DeepMlp(Ranker):
+    """logit = one network over both embeddings and all features."""
+
+    def __init__(self, config: ModelConfig, *, num_users: int, num_items: int) -> None:
+        super().__init__(config, num_users=num_users, num_items=num_items)
+        self.mlp = _mlp([2 * config.embedding_dim + NUM_INPUTS, *config.hidden_dims, 1], config.dropout)
+
+    def forward(self, user_rows: Tensor, item_rows: Tensor, inputs: Tensor) -> Tensor:
+        """Rows [B], [B] and raw inputs [B, F] to logits [B]."""
+        x = (inputs - self.input_mean) / self.input_std
+        embedded = [self.user_embedding(user_rows), self.item_embedding(item_rows)]
+        return self.mlp(torch.cat([*embedded, x], dim=1)).squeeze(1)
+
+
+def build_ranker(config: ModelConfig, *, num_users: int, num_items: int) -> Ranker:
+    """The network that `model_type` names, with fresh weights."""
+    kind = {"two_tower": TwoTower, "deep_mlp": DeepMlp}[config.model_type]
+    return kind(config, num_users=num_users, num_items=num_items)

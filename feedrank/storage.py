@@ -1,0 +1,85 @@
+"""Safe writing: outputs are written aside and renamed, so that a reader never meets a half-written one."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from feedrank.errors import StorageError
+
+
+def _aside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{suffix}")
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Holds the only right to write `path`; the operating system frees it when the process dies.
+
+    Raises:
+        StorageError: another run holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(_aside(path, "lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise StorageError(f"{path}: another run is writing it; wait for it to end, then try again") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def recover(path: Path) -> None:
+    """Puts back the earlier directory if a kill hit between the two renames of `new_directory`."""
+    old = _aside(path, "old")
+    if old.exists() and not path.exists():
+        old.rename(path)
+
+
+@contextlib.contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """Yields an empty directory that replaces `path` when the block ends well; else `path` stays as it was.
+
+    Raises:
+        StorageError: another run is writing `path`.
+    """
+    with exclusive(path):
+        recover(path)
+        fresh, old = _aside(path, "new"), _aside(path, "old")
+        for leftover in (fresh, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        try:
+            yield fresh
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        if path.exists():
+            path.rename(old)
+        fresh.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yields a path beside `path` to write to; it is synced and replaces `path` when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = _aside(path, f"new-{os.getpid()}")
+    try:
+        yield fresh
+        with fresh.open("rb+") as file:
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces the file at `path` by `text`, all or nothing."""
+    with new_file(path) as fresh:
+        fresh.write_text(text, encoding="utf-8")
