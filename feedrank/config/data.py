@@ -24,7 +24,7 @@ class DriftScenario(Section):
 class WorldConfig(Section):
     """The ground truth behind the synthetic clicks; effects and standard deviations are on the logit scale."""
 
-    base_click_rate: float = Field(default=0.10, gt=0, lt=1, description="of all impressions, without drift")
+    base_click_rate: float = Field(default=0.10, gt=0, lt=1, description="about the CTR without drift")
     taste_dimensions: int = Field(default=8, ge=1)
     num_topics: int = Field(default=20, ge=2)
     topics_per_user: int = Field(default=3, ge=1)
