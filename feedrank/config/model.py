@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from feedrank.config.base import Section
 
@@ -16,17 +16,29 @@ class EarlyStopping(Section):
     min_delta: float = Field(default=0.001, ge=0)
 
 
+class PretrainingConfig(Section):
+    """First embeddings from the user-item matrix (`feedrank/model/pretraining.py`)."""
+
+    rank: int = Field(default=32, ge=1, description="singular vectors; at most embedding_dim are used")
+    degree_offset: float = Field(default=20.0, gt=0, description="pulls rarely seen users and items to zero")
+    shrinkage: float = Field(default=0.001, gt=0, description="length at which a vector is halved")
+    power_iterations: int = Field(default=4, ge=0)
+
+
 class TrainingConfig(Section):
     """How the ranker is fitted."""
 
     batch_size: int = Field(default=1024, ge=1)
     learning_rate: float = Field(default=0.001, gt=0)
-    embedding_learning_rate: float = Field(default=0.001, gt=0)
+    embedding_learning_rate: float = Field(
+        default=0.0, ge=0, description="of the sparse updates of the embeddings; 0 keeps the pretrained ones"
+    )
     weight_decay: float = Field(default=0.0, ge=0)
     epochs: int = Field(default=20, ge=1)
     early_stopping: EarlyStopping = EarlyStopping()
+    pretraining: PretrainingConfig = PretrainingConfig()
     unknown_id_rate: float = Field(
-        default=0.02,
+        default=0.1,
         ge=0,
         lt=1,
         description="share of ids hidden in training, to learn the default for unknown ones",
@@ -70,3 +82,12 @@ class ModelConfig(Section):
     gates: Gates = Gates()
     evaluation: EvaluationConfig = EvaluationConfig()
     registry: RegistryConfig = RegistryConfig()
+
+    @model_validator(mode="after")
+    def _towers_end_in_embeddings(self) -> "ModelConfig":
+        if self.model_type == "two_tower" and self.hidden_dims[-1] != self.embedding_dim:
+            raise ValueError(
+                f"two_tower adds the embedding to its tower's output: the last of hidden_dims ({self.hidden_dims[-1]}) "
+                f"must be embedding_dim ({self.embedding_dim})"
+            )
+        return self

@@ -6,7 +6,7 @@ import numpy as np
 
 from feedrank.config.model import ModelType
 from feedrank.features.aggregates import Ints
-from feedrank.model.inputs import ITEM_TOWER_COLUMNS, USER_TOWER_COLUMNS, Floats
+from feedrank.model.inputs import ITEM_TOWER_COLUMNS, PRODUCT_SCALE, USER_TOWER_COLUMNS, Floats
 
 Arrays = Mapping[str, Floats]
 """The weights of a ranker, named as in torch's state dict."""
@@ -33,14 +33,14 @@ def mlp(arrays: Arrays, prefix: str, x: Floats) -> Floats:
 
 def item_vectors(arrays: Arrays, item_rows: Ints, scaled_inputs: Floats) -> Floats:
     """two_tower's item vectors [rows, vector] from item rows and scaled inputs [rows, NUM_INPUTS]."""
-    x = np.concatenate([arrays["item_embedding.weight"][item_rows], scaled_inputs[:, ITEM_TOWER_COLUMNS]], axis=1)
-    return mlp(arrays, "item_tower", x)
+    embedded = arrays["item_embedding.weight"][item_rows]
+    return embedded + mlp(arrays, "item_tower", np.hstack([embedded, scaled_inputs[:, ITEM_TOWER_COLUMNS]]))
 
 
 def user_vectors(arrays: Arrays, user_rows: Ints, scaled_inputs: Floats) -> Floats:
     """two_tower's user vectors [rows, vector] from user rows and scaled inputs [rows, NUM_INPUTS]."""
-    x = np.concatenate([arrays["user_embedding.weight"][user_rows], scaled_inputs[:, USER_TOWER_COLUMNS]], axis=1)
-    return mlp(arrays, "user_tower", x)
+    embedded = arrays["user_embedding.weight"][user_rows]
+    return embedded + mlp(arrays, "user_tower", np.hstack([embedded, scaled_inputs[:, USER_TOWER_COLUMNS]]))
 
 
 def sigmoid(logits: Floats) -> Floats:
@@ -62,5 +62,5 @@ def _logits(arrays: Arrays, model_type: ModelType, user_rows: Ints, item_rows: I
     if model_type == "two_tower":
         dots = np.einsum("ij,ij->i", user_vectors(arrays, user_rows, x), item_vectors(arrays, item_rows, x))
         return dots + mlp(arrays, "cross", x)[:, 0]
-    embedded = [arrays["user_embedding.weight"][user_rows], arrays["item_embedding.weight"][item_rows]]
-    return mlp(arrays, "mlp", np.concatenate([*embedded, x], axis=1))[:, 0]
+    users, items = arrays["user_embedding.weight"][user_rows], arrays["item_embedding.weight"][item_rows]
+    return mlp(arrays, "mlp", np.hstack([users, items, PRODUCT_SCALE * users * items, x]))[:, 0]

@@ -48,6 +48,9 @@ USER_TOWER_FEATURES = (
     schema.USER_INTERACTION_COUNT,
     schema.USER_DAYS_ACTIVE,
 )
+PRODUCT_SCALE = 32.0
+"""Brings the product of two unit-length embeddings of some dozen dimensions to the scale of the other inputs."""
+
 USER_TOWER_COLUMNS = input_indices(USER_TOWER_FEATURES)
 ITEM_TOWER_COLUMNS = input_indices(ITEM_STATE_FEATURES)
 """Input columns of two_tower's towers. The item tower sees only what the clock leaves alone, so that item vectors are

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from feedrank.config.model import ModelConfig
-from feedrank.model.inputs import ITEM_TOWER_COLUMNS, NUM_INPUTS, USER_TOWER_COLUMNS
-
-EMBEDDING_INIT_SD = 0.01
+from feedrank.model.inputs import ITEM_TOWER_COLUMNS, NUM_INPUTS, PRODUCT_SCALE, USER_TOWER_COLUMNS
 
 
 def _mlp(sizes: Sequence[int], dropout: float) -> nn.Sequential:
@@ -39,9 +37,16 @@ class Ranker(nn.Module):
         self.user_embedding = nn.Embedding(num_users + 1, config.embedding_dim, sparse=True)
         self.item_embedding = nn.Embedding(num_items + 1, config.embedding_dim, sparse=True)
         for embedding in (self.user_embedding, self.item_embedding):
-            nn.init.normal_(embedding.weight, std=EMBEDDING_INIT_SD)
+            nn.init.zeros_(embedding.weight)
+            embedding.weight.requires_grad_(config.training.embedding_learning_rate > 0)
         self.register_buffer("input_mean", torch.zeros(NUM_INPUTS))
         self.register_buffer("input_std", torch.ones(NUM_INPUTS))
+
+    def set_embeddings(self, *, users: NDArray[np.float32], items: NDArray[np.float32]) -> None:
+        """Sets the embeddings of the known users [users, D] and items [items, D]; the default stays 0."""
+        with torch.no_grad():
+            self.user_embedding.weight[:-1] = torch.from_numpy(users)
+            self.item_embedding.weight[:-1] = torch.from_numpy(items)
 
     def embedding_parameters(self) -> list[nn.Parameter]:
         """Parameters with sparse gradients."""
@@ -58,7 +63,11 @@ class Ranker(nn.Module):
 
 
 class TwoTower(Ranker):
-    """logit = user tower · item tower + a small network over all features (context and cross terms)."""
+    """logit = user vector · item vector + a small network over all features (context and cross terms).
+
+    A vector is the embedding plus what its tower makes of the embedding and the features, so that the pretrained
+    match of tastes counts from the first step on.
+    """
 
     def __init__(self, config: ModelConfig, *, num_users: int, num_items: int) -> None:
         super().__init__(config, num_users=num_users, num_items=num_items)
@@ -70,23 +79,27 @@ class TwoTower(Ranker):
     def forward(self, user_rows: Tensor, item_rows: Tensor, inputs: Tensor) -> Tensor:
         """Rows [B], [B] and raw inputs [B, F] to logits [B]."""
         x = (inputs - self.input_mean) / self.input_std
-        users = self.user_tower(torch.cat([self.user_embedding(user_rows), x[:, USER_TOWER_COLUMNS]], dim=1))
-        items = self.item_tower(torch.cat([self.item_embedding(item_rows), x[:, ITEM_TOWER_COLUMNS]], dim=1))
+        users, items = self.user_embedding(user_rows), self.item_embedding(item_rows)
+        users = users + self.user_tower(torch.cat([users, x[:, USER_TOWER_COLUMNS]], dim=1))
+        items = items + self.item_tower(torch.cat([items, x[:, ITEM_TOWER_COLUMNS]], dim=1))
         return (users * items).sum(dim=1) + self.cross(x).squeeze(1)
 
 
 class DeepMlp(Ranker):
-    """logit = one network over both embeddings and all features."""
+    """logit = one network over both embeddings, their elementwise product and all features.
+
+    A few layers hardly learn to multiply, so the product is given (as in neural matrix factorisation, He et al. 2017).
+    """
 
     def __init__(self, config: ModelConfig, *, num_users: int, num_items: int) -> None:
         super().__init__(config, num_users=num_users, num_items=num_items)
-        self.mlp = _mlp([2 * config.embedding_dim + NUM_INPUTS, *config.hidden_dims, 1], config.dropout)
+        self.mlp = _mlp([3 * config.embedding_dim + NUM_INPUTS, *config.hidden_dims, 1], config.dropout)
 
     def forward(self, user_rows: Tensor, item_rows: Tensor, inputs: Tensor) -> Tensor:
         """Rows [B], [B] and raw inputs [B, F] to logits [B]."""
         x = (inputs - self.input_mean) / self.input_std
-        embedded = [self.user_embedding(user_rows), self.item_embedding(item_rows)]
-        return self.mlp(torch.cat([*embedded, x], dim=1)).squeeze(1)
+        users, items = self.user_embedding(user_rows), self.item_embedding(item_rows)
+        return self.mlp(torch.cat([users, items, PRODUCT_SCALE * users * items, x], dim=1)).squeeze(1)
 
 
 def build_ranker(config: ModelConfig, *, num_users: int, num_items: int) -> Ranker:

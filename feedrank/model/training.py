@@ -1,0 +1,258 @@
+"""Fits a ranker: tensors in memory, sparse updates of the embeddings, early stopping, resumable from a checkpoint."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from feedrank import schema, storage
+from feedrank.config.model import ModelConfig, TrainingConfig
+from feedrank.errors import DataError
+from feedrank.evaluation.metrics import log_loss, roc_auc
+from feedrank.features.aggregates import Ints
+from feedrank.model.bundle import ITEM_IDS, USER_IDS, feature_matrix, rows_of
+from feedrank.model.inputs import to_inputs
+from feedrank.model.networks import Ranker, build_ranker
+from feedrank.model.pretraining import co_engagement_factors
+
+EVALUATION_BATCH_ROWS = 16_384
+
+
+class Epoch(BaseModel):
+    """Figures of one pass over the training rows."""
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    validation_auc: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted ranker's arrays (the best epoch's weights with the known ids) and how it got there."""
+
+    arrays: dict[str, NDArray[Any]]
+    epochs: list[Epoch]
+    best_epoch: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A feature table as tensors: rows [n], rows [n], inputs [n, F], targets [n]."""
+
+    users: Tensor
+    items: Tensor
+    inputs: Tensor
+    targets: Tensor
+
+    @staticmethod
+    def from_table(features: pa.Table, *, user_ids: Ints, item_ids: Ints) -> "Rows":
+        """Looks ids up among the known ones and transforms the features."""
+        return Rows(
+            users=torch.from_numpy(rows_of(user_ids, features[schema.USER_ID].to_numpy())),
+            items=torch.from_numpy(rows_of(item_ids, features[schema.ITEM_ID].to_numpy())),
+            inputs=torch.from_numpy(to_inputs(feature_matrix(features))),
+            targets=torch.from_numpy(features[schema.TARGET].to_numpy().astype(np.float32)),
+        )
+
+    def take(self, index: Tensor) -> "Rows":
+        """The rows at some positions."""
+        return Rows(self.users[index], self.items[index], self.inputs[index], self.targets[index])
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+Progress = Callable[[int, float], None]
+"""Called after each batch with the rows done in this epoch and the mean loss so far."""
+
+
+class Trainer:
+    """One training run. `run` gives the best weights seen; a checkpoint after each epoch lets a rerun go on."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        train: pa.Table,
+        validation: pa.Table,
+        checkpoint: Path | None = None,
+        on_epoch: Callable[[Epoch], None] = lambda _: None,
+        on_batch: Progress = lambda _rows, _loss: None,
+    ) -> None:
+        """Takes feature tables (`schema.FEATURE_TABLE`).
+
+        Raises:
+            DataError: a table is empty, has a value that is no finite number, or holds one class only.
+        """
+        _check(train, "training")
+        _check(validation, "validation")
+        torch.manual_seed(config.training.seed)
+        self.config, self.checkpoint = config, checkpoint
+        self.on_epoch, self.on_batch = on_epoch, on_batch
+        self.user_ids = np.unique(train[schema.USER_ID].to_numpy())
+        self.item_ids = np.unique(train[schema.ITEM_ID].to_numpy())
+        self.train_rows = Rows.from_table(train, user_ids=self.user_ids, item_ids=self.item_ids)
+        self.validation_rows = Rows.from_table(validation, user_ids=self.user_ids, item_ids=self.item_ids)
+        self.ranker = build_ranker(config, num_users=len(self.user_ids), num_items=len(self.item_ids))
+        self.ranker.input_mean.copy_(self.train_rows.inputs.mean(0))
+        self.ranker.input_std.copy_(self.train_rows.inputs.std(0).clamp(min=1e-3))
+        self._pretrain()
+        self.optimizers = _optimizers(self.ranker, config.training)
+        self.shuffle = torch.Generator().manual_seed(config.training.seed)
+        self.epochs: list[Epoch] = []
+        self.best_arrays = self.ranker.arrays()
+
+    def run(self) -> Trained:
+        """Trains until early stopping or the last epoch."""
+        self._resume()
+        while not self._done():
+            epoch = self._epoch()
+            self.epochs.append(epoch)
+            if self._best() is epoch:
+                self.best_arrays = self.ranker.arrays()
+            self._save()
+            self.on_epoch(epoch)
+        arrays = {**self.best_arrays, USER_IDS: self.user_ids, ITEM_IDS: self.item_ids}
+        return Trained(arrays, self.epochs, self._best().epoch)
+
+    def _pretrain(self) -> None:
+        factors = co_engagement_factors(
+            self.train_rows.users.numpy(),
+            self.train_rows.items.numpy(),
+            shape=(len(self.user_ids), len(self.item_ids)),
+            dim=self.config.embedding_dim,
+            config=self.config.training.pretraining,
+            seed=self.config.training.seed,
+        )
+        self.ranker.set_embeddings(users=factors.users, items=factors.items)
+
+    def _best(self) -> Epoch:
+        return min(self.epochs, key=lambda epoch: epoch.validation_loss)
+
+    def _done(self) -> bool:
+        stopping, losses = self.config.training.early_stopping, [epoch.validation_loss for epoch in self.epochs]
+        if len(losses) >= self.config.training.epochs:
+            return True
+        if len(losses) <= stopping.patience:
+            return False
+        recent, earlier = losses[-stopping.patience :], losses[: -stopping.patience]
+        return min(recent) > min(earlier) - stopping.min_delta
+
+    def _epoch(self) -> Epoch:
+        started, rows, total = time.perf_counter(), len(self.train_rows), 0.0
+        self.ranker.train()
+        order = torch.randperm(rows, generator=self.shuffle)
+        for start in range(0, rows, self.config.training.batch_size):
+            batch = self.train_rows.take(order[start : start + self.config.training.batch_size])
+            total += self._step(batch) * len(batch)
+            done = start + len(batch)
+            self.on_batch(done, total / done)
+        targets = self.validation_rows.targets.numpy()
+        scores = self._scores(self.validation_rows)
+        return Epoch(
+            epoch=len(self.epochs) + 1,
+            train_loss=total / rows,
+            validation_loss=log_loss(targets, scores),
+            validation_auc=roc_auc(targets, scores),
+            seconds=time.perf_counter() - started,
+        )
+
+    def _step(self, batch: Rows) -> float:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        users = self._hide(batch.users, len(self.user_ids))
+        items = self._hide(batch.items, len(self.item_ids))
+        loss = nn.functional.binary_cross_entropy_with_logits(self.ranker(users, items, batch.inputs), batch.targets)
+        loss.backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return loss.item()
+
+    def _hide(self, rows: Tensor, unknown_row: int) -> Tensor:
+        hidden = torch.rand(len(rows), generator=self.shuffle) < self.config.training.unknown_id_rate
+        return torch.where(hidden, unknown_row, rows)
+
+    @torch.inference_mode()
+    def _scores(self, rows: Rows) -> NDArray[np.float64]:
+        self.ranker.eval()
+        batches = (
+            rows.take(torch.arange(i, min(i + EVALUATION_BATCH_ROWS, len(rows))))
+            for i in range(0, len(rows), EVALUATION_BATCH_ROWS)
+        )
+        logits = torch.cat([self.ranker(batch.users, batch.items, batch.inputs) for batch in batches])
+        return torch.sigmoid(logits).double().numpy()
+
+    def _fingerprint(self) -> str:
+        """Of all that a checkpoint must agree with to be continued."""
+        digest = hashlib.sha256(self.config.model_dump_json().encode())
+        for rows in (self.train_rows, self.validation_rows):
+            for tensor in (rows.users, rows.items, rows.inputs, rows.targets):
+                digest.update(np.ascontiguousarray(tensor.numpy()).data)
+        return digest.hexdigest()
+
+    def _save(self) -> None:
+        if self.checkpoint is None:
+            return
+        state = {
+            "fingerprint": self._fingerprint(),
+            "ranker": self.ranker.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "shuffle": self.shuffle.get_state(),
+            "torch": torch.get_rng_state(),
+            "epochs": [epoch.model_dump() for epoch in self.epochs],
+            "best": {name: torch.from_numpy(array) for name, array in self.best_arrays.items()},
+        }
+        with storage.new_file(self.checkpoint) as fresh:
+            torch.save(state, fresh)
+
+    def _resume(self) -> None:
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return
+        state = torch.load(self.checkpoint, weights_only=True)
+        if state["fingerprint"] != self._fingerprint():
+            return
+        self.ranker.load_state_dict(state["ranker"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.shuffle.set_state(state["shuffle"])
+        torch.set_rng_state(state["torch"])
+        self.epochs = [Epoch.model_validate(epoch) for epoch in state["epochs"]]
+        self.best_arrays = {name: tensor.numpy() for name, tensor in state["best"].items()}
+
+
+def _optimizers(ranker: Ranker, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+    """Adam for the dense weights; SparseAdam touches only the embeddings that a batch looked up."""
+    dense = torch.optim.Adam(
+        ranker.dense_parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+    if not config.embedding_learning_rate:
+        return [dense]
+    return [dense, torch.optim.SparseAdam(ranker.embedding_parameters(), lr=config.embedding_learning_rate)]
+
+
+def _check(features: pa.Table, name: str) -> None:
+    if not features.num_rows:
+        raise DataError(f"the {name} rows are empty; widen the date range or the split")
+    for column in (schema.TARGET, *schema.FEATURES):
+        values = features[column]
+        if values.null_count or not np.isfinite(values.to_numpy()).all():
+            raise DataError(
+                f"the {name} rows hold a null, NaN or infinity in column {column}; compute the features again"
+            )
+    classes = np.unique(features[schema.TARGET].to_numpy())
+    if classes.tolist() != [0, 1]:
+        raise DataError(
+            f"the {name} rows have {schema.TARGET} values {classes.tolist()}, a ranker needs both 0 and 1 (clicks "
+            "and impressions without one); widen the date range or check the click mapping"
+        )
