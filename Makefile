@@ -1,0 +1,32 @@
+# Every target sets up the virtual environment itself; it needs Python 3.11 and git.
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint pipelines serve lock clean
+help: ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): requirements/all.txt requirements/torch.txt requirements/samples.txt requirements/install.sh pyproject.toml
+	./requirements/install.sh $(VENV)
+	@touch $@
+
+demo: $(READY) ## The main job at full size: data to a registered ranker, then a report
+	$(BIN)/python -m pipelines.demo
+
+test: $(READY) ## All tests
+	$(BIN)/pytest
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy feedrank components pipelines
+
+pipelines: $(READY) ## Compile the KFP pipelines into build/pipelines
+	$(BIN)/feedrank pipelines compile
+
+lock: ## Pin the requirements again
+	./requirements/lock.sh
+
+clean: ## Remove the environment and what was built (runs/ stays)
+	rm -rf $(VENV) build

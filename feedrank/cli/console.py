@@ -1,0 +1,34 @@
+"""What all commands print with, and the option they share."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+console = Console()
+errors = Console(stderr=True)
+
+RunDirectory = Annotated[Path, typer.Option("--run-dir", help="Folder of all inputs and outputs of a run.")]
+DEFAULT_RUN = Path("runs/local")
+
+
+@contextlib.contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Prints what was done and in how many seconds, once it is done."""
+    started = time.perf_counter()
+    yield
+    console.print(f"{what} in {time.perf_counter() - started:.1f} s", highlight=False)
+
+
+@contextlib.contextmanager
+def progress_bar(description: str, *, total: int) -> Iterator[Progress]:
+    """A progress bar with one task, on a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        progress.add_task(description, total=total)
+        yield progress

@@ -1,0 +1,65 @@
+"""`feedrank generate`, `ingest`, `validate` and `features`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from feedrank import stages
+from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, progress_bar, timed
+from feedrank.config import load_config
+
+
+def generate(run_dir: RunDirectory = DEFAULT_RUN) -> None:
+    """Write synthetic interactions (data_config.yaml: generator)."""
+    config = load_config().data.generator
+    with timed("generated"), progress_bar("interactions", total=config.num_interactions) as bar:
+        summary = stages.generate_interactions(
+            run_dir / "interactions", config=config, progress=lambda rows: bar.advance(bar.task_ids[0], rows)
+        )
+    _print(summary)
+
+
+def ingest(
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders, globs, s3:// or gs:// addresses.")],
+    run_dir: RunDirectory = DEFAULT_RUN,
+    mapping: Annotated[Path | None, typer.Option(help="How the columns map to ours (config/mappings/).")] = None,
+) -> None:
+    """Add your own interactions (Parquet, CSV, JSON Lines) to the run."""
+    from feedrank.data.ingest import ingest as ingest_files
+
+    with timed("ingested"):
+        summary = ingest_files(
+            inputs, output=run_dir / "interactions", mapping=mapping, config=load_config().data.ingest
+        )
+    console.print_json(summary.model_dump_json())
+
+
+def validate(run_dir: RunDirectory = DEFAULT_RUN) -> None:
+    """Check the interactions, quarantine bad rows and write the report."""
+    from feedrank.data.validation import validate as validate_interactions
+
+    output = run_dir / "validated"
+    with timed("validated"):
+        summary = validate_interactions(run_dir / "interactions", output=output, config=load_config().data.validation)
+    console.print_json(summary.model_dump_json(exclude={"rules"}))
+    console.print(f"report: {output / 'report.html'}", highlight=False)
+
+
+def features(run_dir: RunDirectory = DEFAULT_RUN) -> None:
+    """Compute the feature table, its split and the online snapshot from the validated interactions."""
+    with timed("computed features"):
+        summary = stages.build_features(
+            run_dir / "validated" / "clean", output=run_dir / "features", config=load_config().data
+        )
+    _print(summary)
+
+
+def _print(summary: stages.Summary) -> None:
+    console.print(f"{summary.rows:,} rows from {summary.start} to {summary.end} in {summary.output}", highlight=False)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    for command in (generate, ingest, validate, features):
+        app.command()(command)

@@ -1,0 +1,245 @@
+"""The model registry: MLflow runs, versions and the aliases `champion` and `challenger`.
+
+A model version's bundle is the artifact folder `bundle` of its run; `data` of an MLflow pyfunc model whose loader is
+this module, so that MLflow can score with it and nothing is pickled.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from feedrank import schema
+from feedrank.config.model import ModelConfig, RegistryConfig
+from feedrank.errors import RegistryError
+from feedrank.evaluation.evaluate import Evaluation
+from feedrank.model.bundle import METADATA_FILE, ModelMetadata, load_bundle, seal, write_metadata
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+BUNDLE_ARTIFACT, EVALUATION_ARTIFACT = "model", "evaluation"
+VERSION_TAG = "model_version"
+"""Tag of a registered version: the version of spec 2.7, beside MLflow's own running number."""
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A version in the registry."""
+
+    number: int
+    model_version: str
+    run_id: str
+    passed_gates: bool
+    aliases: tuple[str, ...]
+
+
+def next_version(previous: ModelMetadata | None, current: ModelMetadata) -> str:
+    """The version that follows `previous`: major for another feature schema, minor for another architecture or
+    configuration, patch for a retraining (spec 2.7)."""
+    if previous is None:
+        return "v1.0.0"
+    match = re.fullmatch(r"v(\d+)\.(\d+)\.(\d+)", previous.model_version)
+    if match is None:
+        raise RegistryError(f"model version '{previous.model_version}' is not of the form v1.2.3; correct its tag")
+    major, minor, patch = map(int, match.groups())
+    if previous.feature_fingerprint != current.feature_fingerprint:
+        return f"v{major + 1}.0.0"
+    if previous.config_fingerprint != current.config_fingerprint:
+        return f"v{major}.{minor + 1}.0"
+    return f"v{major}.{minor}.{patch + 1}"
+
+
+class Registry:
+    """One registered model of one MLflow server or database."""
+
+    def __init__(self, config: RegistryConfig) -> None:
+        """Connects to `config.tracking_uri`.
+
+        Raises:
+            RegistryError: it can't be reached.
+        """
+        import mlflow
+
+        self.config = config
+        if config.tracking_uri.startswith("sqlite:///"):
+            Path(config.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        self._client = mlflow.MlflowClient(tracking_uri=config.tracking_uri)
+        try:
+            self._experiment_id = self._experiment()
+        except Exception as error:
+            raise RegistryError(
+                f"MLflow at {config.tracking_uri} can't be reached ({error}); "
+                "check model_config.yaml: registry.tracking_uri"
+            ) from error
+
+    def register(
+        self, bundle: Path, *, evaluation_folder: Path, evaluation: Evaluation, config: ModelConfig
+    ) -> RegisteredModel:
+        """Logs a trained and evaluated bundle as a run and registers it as the challenger.
+
+        The bundle's metadata receive the version, the run and the metrics. The first version that passes its gates
+        also becomes the champion; later ones are promoted by the comparison with it.
+        """
+        previous = self._latest_metadata()
+        metadata = load_bundle(bundle).metadata
+        run = self._client.create_run(self._experiment_id)
+        metadata = metadata.model_copy(
+            update={
+                "model_version": next_version(previous, metadata),
+                "mlflow_run_id": run.info.run_id,
+                "metrics": _headline(evaluation),
+            }
+        )
+        write_metadata(bundle, metadata)
+        seal(bundle)
+        try:
+            self._log_run(run.info.run_id, bundle, evaluation_folder, evaluation, config)
+            number = self._create_version(run.info.run_id, bundle, metadata, evaluation)
+        except BaseException:
+            self._client.set_terminated(run.info.run_id, status="FAILED")
+            raise
+        self._client.set_terminated(run.info.run_id)
+        self._client.set_registered_model_alias(self.config.model_name, CHALLENGER, str(number))
+        if evaluation.passed and self.alias(CHAMPION) is None:
+            self._client.set_registered_model_alias(self.config.model_name, CHAMPION, str(number))
+        return self.version(number)
+
+    def _experiment(self) -> str:
+        existing = self._client.get_experiment_by_name(self.config.experiment)
+        if existing is not None:
+            return str(existing.experiment_id)
+        return str(self._client.create_experiment(self.config.experiment, artifact_location=self._artifact_location()))
+
+    def _artifact_location(self) -> str | None:
+        """Beside the database when there is no server; a server chooses its own."""
+        if not self.config.tracking_uri.startswith("sqlite:///"):
+            return None
+        database = Path(self.config.tracking_uri.removeprefix("sqlite:///")).resolve()
+        return (database.parent / "mlflow-artifacts").as_uri()
+
+    def _log_run(
+        self, run_id: str, bundle: Path, evaluation_folder: Path, evaluation: Evaluation, config: ModelConfig
+    ) -> None:
+        for name, value in _flat(config.model_dump(mode="json")).items():
+            self._client.log_param(run_id, name, value)
+        metadata = ModelMetadata.model_validate_json((bundle / METADATA_FILE).read_text(encoding="utf-8"))
+        for tag in ("model_version", "data_fingerprint", "config_fingerprint", "feature_schema_version", "git_commit"):
+            self._client.set_tag(run_id, tag, getattr(metadata, tag))
+        for epoch in json.loads((bundle / "epochs.json").read_text(encoding="utf-8")):
+            for name in ("train_loss", "validation_loss", "validation_auc"):
+                self._client.log_metric(run_id, name, epoch[name], step=epoch["epoch"])
+        for name, value in evaluation.ranker.model_dump().items():
+            self._client.log_metric(run_id, f"test_{name}", value)
+        if evaluation.oracle_share is not None:
+            self._client.log_metric(run_id, "test_oracle_share", evaluation.oracle_share)
+        self._client.log_artifacts(run_id, str(evaluation_folder), EVALUATION_ARTIFACT)
+
+    def _create_version(self, run_id: str, bundle: Path, metadata: ModelMetadata, evaluation: Evaluation) -> int:
+        import mlflow
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, Schema
+
+        ids = [ColSpec("long", schema.USER_ID), ColSpec("long", schema.ITEM_ID)]
+        inputs = Schema([*ids, *(ColSpec("float", name) for name in schema.FEATURES)])
+        mlflow.set_tracking_uri(self.config.tracking_uri)
+        with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+            logged = mlflow.pyfunc.log_model(
+                name=BUNDLE_ARTIFACT,
+                loader_module="feedrank.registry",
+                data_path=str(bundle),
+                signature=ModelSignature(inputs, Schema([ColSpec("float")])),
+                pip_requirements=["feedrank"],
+            )
+        if not self._client.search_registered_models(f"name='{self.config.model_name}'"):
+            self._client.create_registered_model(self.config.model_name)
+        tags = {
+            VERSION_TAG: metadata.model_version,
+            "passed_gates": str(evaluation.passed).lower(),
+            "metadata": metadata.model_dump_json(),
+        }
+        version = self._client.create_model_version(
+            self.config.model_name, logged.model_uri, run_id=run_id, tags=tags, model_id=logged.model_id
+        )
+        return int(version.version)
+
+    def versions(self) -> list[RegisteredModel]:
+        """All versions, the newest first."""
+        name = self.config.model_name
+        if not self._client.search_registered_models(f"name='{name}'"):
+            return []
+        found = self._client.search_model_versions(f"name='{name}'")
+        return sorted((self.version(int(v.version)) for v in found), key=lambda v: -v.number)
+
+    def version(self, number: int) -> RegisteredModel:
+        """One version by MLflow's running number."""
+        version = self._client.get_model_version(self.config.model_name, str(number))
+        return RegisteredModel(
+            number=number,
+            model_version=version.tags.get(VERSION_TAG, ""),
+            run_id=version.run_id or "",
+            passed_gates=version.tags.get("passed_gates") == "true",
+            aliases=tuple(version.aliases),
+        )
+
+    def alias(self, alias: str) -> RegisteredModel | None:
+        """The version with an alias; None if there is none."""
+        return next((version for version in self.versions() if alias in version.aliases), None)
+
+    def download(self, number: int, directory: Path) -> Path:
+        """Copies a version's bundle below `directory` and returns its folder."""
+        import mlflow
+
+        mlflow.set_tracking_uri(self.config.tracking_uri)
+        uri = f"models:/{self.config.model_name}/{number}"
+        folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(directory)))
+        return bundle_below(folder)
+
+    def _latest_metadata(self) -> ModelMetadata | None:
+        versions = self.versions()
+        if not versions:
+            return None
+        tags = self._client.get_model_version(self.config.model_name, str(versions[0].number)).tags
+        return ModelMetadata.model_validate_json(tags["metadata"])
+
+
+def bundle_below(folder: Path) -> Path:
+    """The bundle folder within a downloaded MLflow model.
+
+    Raises:
+        RegistryError: there is none.
+    """
+    found = sorted(folder.rglob(METADATA_FILE))
+    if not found:
+        raise RegistryError(f"{folder}: the registered model holds no {METADATA_FILE}; register the model again")
+    return found[0].parent
+
+
+def _headline(evaluation: Evaluation) -> dict[str, float]:
+    ranker = evaluation.ranker
+    return {"auc": ranker.auc, "log_loss": ranker.log_loss, "precision_at_10": ranker.precision_at_10}
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+class BundleModel:
+    """What MLflow's pyfunc calls: click probabilities of rows with ids and features."""
+
+    def __init__(self, bundle: Path) -> None:
+        self._bundle = load_bundle(bundle)
+
+    def predict(self, rows: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
+        """Scores [rows] of a frame with `user_id`, `item_id` and all features."""
+        return self._bundle.score_table(pa.Table.from_pandas(rows, preserve_index=False))
+
+
+def _load_pyfunc(path: str) -> BundleModel:
+    """Called by MLflow with the folder of the model's data."""
+    return BundleModel(bundle_below(Path(path)))

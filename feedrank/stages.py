@@ -1,0 +1,261 @@
+"""What the pipelines' steps do, from folder to folder: the one place that the CLI and the KFP components call.
+
+Folders of a run:
+
+    interactions/  raw interactions            features/    feature table, split.json and snapshot/
+    validated/     clean/, quarantine/, report  model/       the model bundle and epochs.json
+    evaluation/    evaluation.json, plots, report
+"""
+
+import json
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import NAMESPACE_URL, uuid5
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from feedrank import schema, storage
+from feedrank.config import Config
+from feedrank.config.data import DataConfig, GeneratorConfig
+from feedrank.config.model import ModelConfig
+from feedrank.data.generator import World, generate
+from feedrank.data.split import Split, load_split, save_split, split_by_time
+from feedrank.errors import DataError
+from feedrank.evaluation.evaluate import Evaluation, evaluate
+from feedrank.features.offline import compute_features
+from feedrank.features.snapshot import save_snapshot, take_snapshot
+from feedrank.model.bundle import (
+    REFERENCE_FOLDER,
+    SNAPSHOT_FOLDER,
+    DateRange,
+    ModelMetadata,
+    load_bundle,
+    seal,
+    write_bundle,
+)
+from feedrank.tables import date_range, partition_days, read_partitioned, timestamps_us, write_partitioned
+
+UNREGISTERED_VERSION = "v0.0.0"
+EPOCHS_FILE, EVALUATION_FILE = "epochs.json", "evaluation.json"
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Summary(BaseModel):
+    """What a step did, for a person and for the next step."""
+
+    output: Path
+    rows: int
+    start: str
+    end: str
+
+
+def generate_interactions(
+    output: Path, *, config: GeneratorConfig, progress: Callable[[int], None] | None = None
+) -> Summary:
+    """Writes synthetic interactions to `output`, partitioned by day."""
+    with storage.new_directory(output) as fresh:
+        rows = write_partitioned(generate(config, progress=progress), fresh)
+    days = partition_days(output)
+    return Summary(output=output, rows=rows, start=days[0][0].isoformat(), end=days[-1][0].isoformat())
+
+
+def build_features(interactions: Path, *, output: Path, config: DataConfig) -> Summary:
+    """Writes the feature table, its temporal split and the online snapshot after the last event."""
+    table = read_partitioned(interactions)
+    features = compute_features(table, config=config.features)
+    split = split_by_time(features, config=config.split)
+    cutoff = datetime.fromtimestamp(int(timestamps_us(table)[-1]) / 1_000_000, UTC) + timedelta(microseconds=1)
+    snapshot = take_snapshot(table, cutoff=cutoff, config=config.features)
+    with storage.new_directory(output) as fresh:
+        write_partitioned(features, fresh)
+        save_split(split, fresh)
+        (fresh / SNAPSHOT_FOLDER).mkdir()
+        save_snapshot(snapshot, fresh / SNAPSHOT_FOLDER)
+    start, end = date_range(features)
+    return Summary(output=output, rows=features.num_rows, start=start.isoformat(), end=end.isoformat())
+
+
+def load_features(directory: Path) -> tuple[Split, pa.Table, pa.Table, pa.Table]:
+    """The split with the train, validation and test rows that `build_features` wrote."""
+    split = load_split(directory)
+    features = read_partitioned(directory)
+    if features.schema.names != schema.FEATURE_TABLE.names:
+        raise DataError(
+            f"{directory}: columns {features.schema.names} are not those of feature schema "
+            f"{schema.FEATURE_SCHEMA_VERSION} ({schema.FEATURE_TABLE.names}); compute the features again"
+        )
+    return split, *split.tables(features)
+
+
+def train_ranker(
+    features: Path,
+    *,
+    output: Path,
+    config: Config,
+    on_epoch: Callable[[Any], None] = lambda _: None,
+    on_batch: Callable[[int, float], None] = lambda _rows, _loss: None,
+) -> ModelMetadata:
+    """Fits the configured ranker and writes its bundle with the snapshot of the features and monitoring's reference.
+
+    An interrupted run goes on from `.<output>.checkpoint` beside the output.
+    """
+    from feedrank.features.snapshot import load_snapshot
+    from feedrank.model.training import Trainer
+
+    split, train, validation, test = load_features(features)
+    checkpoint = output.with_name(f".{output.name}.checkpoint")
+    trained = Trainer(
+        config.model,
+        train=train,
+        validation=validation,
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+        on_batch=on_batch,
+    ).run()
+    data_fingerprint = fingerprint_of(train)
+    metadata = ModelMetadata(
+        model_id=str(uuid5(NAMESPACE_URL, data_fingerprint + config.model.model_dump_json())),
+        model_version=UNREGISTERED_VERSION,
+        training_date=datetime.now(UTC),
+        mlflow_run_id="",
+        model_type=config.model.model_type,
+        metrics={},
+        feature_schema_version=schema.FEATURE_SCHEMA_VERSION,
+        feature_fingerprint=schema.feature_fingerprint(),
+        training_data_date_range=DateRange(
+            start=split.train.start.date().isoformat(), end=split.train.end.date().isoformat()
+        ),
+        config_fingerprint=config_fingerprint(config.model),
+        data_fingerprint=data_fingerprint,
+        git_commit=_git_commit(),
+    )
+    with storage.new_directory(output) as fresh:
+        snapshot = load_snapshot(features / SNAPSHOT_FOLDER)
+        write_bundle(fresh, metadata=metadata, config=config.model, arrays=trained.arrays, snapshot=snapshot)
+        storage.write_text(fresh / EPOCHS_FILE, json.dumps([e.model_dump() for e in trained.epochs], indent=2))
+        seal(fresh)
+        _write_reference(fresh, train=train, test=test, config=config)
+        seal(fresh)
+    checkpoint.unlink(missing_ok=True)
+    return metadata
+
+
+def _write_reference(bundle_directory: Path, *, train: pa.Table, test: pa.Table, config: Config) -> None:
+    from feedrank.evaluation.evaluate import measure
+    from feedrank.monitoring.reference import build_reference
+
+    bundle = load_bundle(bundle_directory)
+    scores = bundle.score_table(test)
+    metrics = measure(test, scores, config=config.model.evaluation)
+    (bundle_directory / REFERENCE_FOLDER).mkdir()
+    build_reference(
+        train,
+        test,
+        scores,
+        model_version=bundle.metadata.model_version,
+        metrics={"auc": metrics.auc, "log_loss": metrics.log_loss},
+        config=config.monitoring,
+        directory=bundle_directory / REFERENCE_FOLDER,
+    )
+
+
+def evaluate_ranker(
+    model: Path,
+    features: Path,
+    *,
+    output: Path,
+    config: ModelConfig,
+    truth: GeneratorConfig | None = None,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Evaluation:
+    """Judges a bundle on the test rows of a feature table, with the oracle if `truth` made the interactions."""
+    from feedrank.evaluation.report import write_report
+
+    bundle = load_bundle(model)
+    _, train, _, test = load_features(features)
+    scores = bundle.score_table(test)
+    oracle = None if truth is None else oracle_scores(truth)
+    evaluation = evaluate(
+        scores,
+        train=train,
+        test=test,
+        config=config.evaluation,
+        gates=config.gates,
+        oracle=oracle,
+        on_step=on_step,
+    )
+    epochs = json.loads((model / EPOCHS_FILE).read_text(encoding="utf-8"))
+    with storage.new_directory(output) as fresh:
+        storage.write_text(fresh / EVALUATION_FILE, evaluation.model_dump_json(indent=2))
+        write_report(
+            evaluation,
+            epochs=epochs,
+            targets=test[schema.TARGET].to_numpy(),
+            scores=scores,
+            metadata=bundle.metadata,
+            config=config.evaluation,
+            directory=fresh,
+        )
+    return evaluation
+
+
+def load_evaluation(directory: Path) -> Evaluation:
+    """Reads `evaluation.json`.
+
+    Raises:
+        DataError: it is missing or not valid.
+    """
+    path = directory / EVALUATION_FILE
+    try:
+        return Evaluation.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: can't be read ({error}); evaluate the model again") from error
+
+
+def oracle_scores(truth: GeneratorConfig) -> Callable[[pa.Table], NDArray[np.float64]]:
+    """The true click probabilities of a feature table's rows, in the world of a generator configuration."""
+    world = World(truth)
+
+    def scores(features: pa.Table) -> NDArray[np.float64]:
+        devices = np.stack([features[name].to_numpy() for name in schema.DEVICE_COLUMNS]).argmax(axis=0)
+        return world.click_probability(
+            features[schema.USER_ID].to_numpy(),
+            features[schema.ITEM_ID].to_numpy(),
+            timestamps_us(features),
+            devices.astype(np.int8),
+        )
+
+    return scores
+
+
+def fingerprint_of(table: pa.Table) -> str:
+    """SHA-256 (16 hex digits) of a table's rows; equal data gives an equal fingerprint however it is chunked."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name in table.column_names:
+        digest.update(np.ascontiguousarray(table[name].to_numpy()).view(np.uint8).data)
+    return digest.hexdigest()[:16]
+
+
+def config_fingerprint(config: ModelConfig) -> str:
+    """SHA-256 (16 hex digits) of what shapes a ranker: the configuration without gates, evaluation and registry."""
+    import hashlib
+
+    shape = config.model_dump_json(exclude={"gates", "evaluation", "registry"})
+    return hashlib.sha256(shape.encode()).hexdigest()[:16]
+
+
+def _git_commit() -> str:
+    try:
+        command = ["git", "rev-parse", "--short=12", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
