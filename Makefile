@@ -20,7 +20,10 @@ test: $(READY) ## All tests
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy feedrank components pipelines
+	$(BIN)/mypy feedrank components pipelines serving
+
+serve: $(READY) ## Serve the champion on http://localhost:8080
+	$(BIN)/feedrank serve
 
 pipelines: $(READY) ## Compile the KFP pipelines into build/pipelines
 	$(BIN)/feedrank pipelines compile

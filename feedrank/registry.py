@@ -4,8 +4,10 @@ A model version's bundle is the artifact folder `bundle` of its run; `data` of a
 this module, so that MLflow can score with it and nothing is pickled.
 """
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,21 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from feedrank import schema
+from feedrank import schema, storage
 from feedrank.config.model import ModelConfig, RegistryConfig
+from feedrank.data.links import link_tree
 from feedrank.errors import RegistryError
 from feedrank.evaluation.evaluate import Evaluation
-from feedrank.model.bundle import METADATA_FILE, ModelMetadata, load_bundle, seal, write_metadata
+from feedrank.model.bundle import (
+    EPOCHS_FILE,
+    METADATA_FILE,
+    REFERENCE_FOLDER,
+    ModelMetadata,
+    load_bundle,
+    seal,
+    write_metadata,
+)
+from feedrank.monitoring.reference import INFO_FILE, ReferenceInfo
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 BUNDLE_ARTIFACT, EVALUATION_ARTIFACT = "model", "evaluation"
@@ -34,6 +46,12 @@ class RegisteredModel:
     run_id: str
     passed_gates: bool
     aliases: tuple[str, ...]
+
+    def markdown(self, model_name: str) -> str:
+        """One line about it for a pipeline's page."""
+        gates = "passed its gates" if self.passed_gates else "**missed a gate**"
+        aliases = ", ".join(f"`{alias}`" for alias in self.aliases) or "none"
+        return f"`{model_name}` **{self.model_version}** {gates}; aliases: {aliases}; MLflow run `{self.run_id}`\n"
 
 
 def next_version(previous: ModelMetadata | None, current: ModelMetadata) -> str:
@@ -64,10 +82,10 @@ class Registry:
         import mlflow
 
         self.config = config
-        if config.tracking_uri.startswith("sqlite:///"):
-            Path(config.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        self._client = mlflow.MlflowClient(tracking_uri=config.tracking_uri)
         try:
+            if config.tracking_uri.startswith("sqlite:///"):
+                Path(config.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            self._client = mlflow.MlflowClient(tracking_uri=config.tracking_uri)
             self._experiment_id = self._experiment()
         except Exception as error:
             raise RegistryError(
@@ -78,10 +96,10 @@ class Registry:
     def register(
         self, bundle: Path, *, evaluation_folder: Path, evaluation: Evaluation, config: ModelConfig
     ) -> RegisteredModel:
-        """Logs a trained and evaluated bundle as a run and registers it as the challenger.
+        """Logs a trained and evaluated bundle as a run and registers it.
 
-        The bundle's metadata receive the version, the run and the metrics. The first version that passes its gates
-        also becomes the champion; later ones are promoted by the comparison with it.
+        The bundle's metadata receive the version, the run and the metrics. A version that passes its gates becomes
+        the challenger, the first such one also the champion; later ones are promoted by the comparison with it.
         """
         previous = self._latest_metadata()
         metadata = load_bundle(bundle).metadata
@@ -93,18 +111,18 @@ class Registry:
                 "metrics": _headline(evaluation),
             }
         )
-        write_metadata(bundle, metadata)
-        seal(bundle)
         try:
+            _stamp(bundle, metadata)
             self._log_run(run.info.run_id, bundle, evaluation_folder, evaluation, config)
             number = self._create_version(run.info.run_id, bundle, metadata, evaluation)
         except BaseException:
             self._client.set_terminated(run.info.run_id, status="FAILED")
             raise
         self._client.set_terminated(run.info.run_id)
-        self._client.set_registered_model_alias(self.config.model_name, CHALLENGER, str(number))
-        if evaluation.passed and self.alias(CHAMPION) is None:
-            self._client.set_registered_model_alias(self.config.model_name, CHAMPION, str(number))
+        if evaluation.passed:
+            self._client.set_registered_model_alias(self.config.model_name, CHALLENGER, str(number))
+            if self.alias(CHAMPION) is None:
+                self._client.set_registered_model_alias(self.config.model_name, CHAMPION, str(number))
         return self.version(number)
 
     def _experiment(self) -> str:
@@ -128,7 +146,7 @@ class Registry:
         metadata = ModelMetadata.model_validate_json((bundle / METADATA_FILE).read_text(encoding="utf-8"))
         for tag in ("model_version", "data_fingerprint", "config_fingerprint", "feature_schema_version", "git_commit"):
             self._client.set_tag(run_id, tag, getattr(metadata, tag))
-        for epoch in json.loads((bundle / "epochs.json").read_text(encoding="utf-8")):
+        for epoch in json.loads((bundle / EPOCHS_FILE).read_text(encoding="utf-8")):
             for name in ("train_loss", "validation_loss", "validation_auc"):
                 self._client.log_metric(run_id, name, epoch[name], step=epoch["epoch"])
         for name, value in evaluation.ranker.model_dump().items():
@@ -143,7 +161,8 @@ class Registry:
         from mlflow.types import ColSpec, Schema
 
         ids = [ColSpec("long", schema.USER_ID), ColSpec("long", schema.ITEM_ID)]
-        inputs = Schema([*ids, *(ColSpec("float", name) for name in schema.FEATURES)])
+        kinds = {f.name: "float" if pa.types.is_floating(f.type) else "integer" for f in schema.FEATURE_FIELDS}
+        inputs = Schema([*ids, *(ColSpec(kind, name) for name, kind in kinds.items())])
         mlflow.set_tracking_uri(self.config.tracking_uri)
         with mlflow.start_run(run_id=run_id, log_system_metrics=False):
             logged = mlflow.pyfunc.log_model(
@@ -197,6 +216,65 @@ class Registry:
         folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(directory)))
         return bundle_below(folder)
 
+    def find(self, model_version: str) -> RegisteredModel:
+        """The version such as v1.2.3.
+
+        Raises:
+            RegistryError: there is none.
+        """
+        versions = self.versions()
+        found = next((version for version in versions if version.model_version == model_version), None)
+        if found is None:
+            known = ", ".join(version.model_version for version in versions) or "none"
+            raise RegistryError(f"{self.config.model_name} has no version {model_version}; it has {known}")
+        return found
+
+    def set_alias(self, alias: str, number: int | None) -> None:
+        """Moves an alias to a version, or takes it away.
+
+        Raises:
+            RegistryError: MLflow refuses, or can't be reached.
+        """
+        with self._asking(f"the alias {alias} can't be moved to version {number}"):
+            if number is None:
+                self._client.delete_registered_model_alias(self.config.model_name, alias)
+            else:
+                self._client.set_registered_model_alias(self.config.model_name, alias, str(number))
+
+    def set_tag(self, number: int, key: str, value: str) -> None:
+        """Sets a tag of a version.
+
+        Raises:
+            RegistryError: MLflow refuses, or can't be reached.
+        """
+        with self._asking(f"version {number} can't be tagged with {key}"):
+            self._client.set_model_version_tag(self.config.model_name, str(number), key, value)
+
+    def tags(self, number: int) -> dict[str, str]:
+        """All tags of a version.
+
+        Raises:
+            RegistryError: there is no such version, or MLflow can't be reached.
+        """
+        with self._asking(f"version {number} can't be read"):
+            return dict(self._client.get_model_version(self.config.model_name, str(number)).tags)
+
+    def add_file(self, run_id: str, name: str, text: str) -> None:
+        """Adds a text file to the artifacts of a version's run.
+
+        Raises:
+            RegistryError: MLflow refuses, or can't be reached.
+        """
+        with self._asking(f"{name} can't be stored with run {run_id}"):
+            self._client.log_text(run_id, text, name)
+
+    @contextlib.contextmanager
+    def _asking(self, problem: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            raise RegistryError(f"MLflow at {self.config.tracking_uri}: {problem} ({error})") from error
+
     def _latest_metadata(self) -> ModelMetadata | None:
         versions = self.versions()
         if not versions:
@@ -215,6 +293,22 @@ def bundle_below(folder: Path) -> Path:
     if not found:
         raise RegistryError(f"{folder}: the registered model holds no {METADATA_FILE}; register the model again")
     return found[0].parent
+
+
+def _stamp(bundle: Path, metadata: ModelMetadata) -> None:
+    """Replaces the bundle by itself with other metadata; a kill in between leaves the old one."""
+    with storage.new_directory(bundle) as fresh:
+        link_tree(bundle, fresh)
+        write_metadata(fresh, metadata)
+        _stamp_reference(fresh / REFERENCE_FOLDER / INFO_FILE, metadata.model_version)
+        seal(fresh)
+
+
+def _stamp_reference(path: Path, model_version: str) -> None:
+    """Monitoring looks for this version in the prediction log."""
+    if path.exists():
+        info = ReferenceInfo.model_validate_json(path.read_text(encoding="utf-8"))
+        storage.write_text(path, info.model_copy(update={"model_version": model_version}).model_dump_json(indent=2))
 
 
 def _headline(evaluation: Evaluation) -> dict[str, float]:

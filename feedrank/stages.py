@@ -9,7 +9,8 @@ Folders of a run:
 
 import json
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,9 +29,11 @@ from feedrank.data.generator import World, generate
 from feedrank.data.split import Split, load_split, save_split, split_by_time
 from feedrank.errors import DataError
 from feedrank.evaluation.evaluate import Evaluation, evaluate
+from feedrank.features.aggregates import EVENT_COLUMNS
 from feedrank.features.offline import compute_features
 from feedrank.features.snapshot import save_snapshot, take_snapshot
 from feedrank.model.bundle import (
+    EPOCHS_FILE,
     REFERENCE_FOLDER,
     SNAPSHOT_FOLDER,
     DateRange,
@@ -39,12 +42,22 @@ from feedrank.model.bundle import (
     seal,
     write_bundle,
 )
+from feedrank.registry import RegisteredModel, Registry
 from feedrank.tables import date_range, partition_days, read_partitioned, timestamps_us, write_partitioned
 
 UNREGISTERED_VERSION = "v0.0.0"
-EPOCHS_FILE, EVALUATION_FILE = "epochs.json", "evaluation.json"
+EVALUATION_FILE = "evaluation.json"
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+PROGRESS = "feedrank: "
+"""Starts the lines of a task's output that are meant for a person."""
+
+
+def say(text: str) -> None:
+    """Prints a line of progress."""
+    print(PROGRESS + text, flush=True)
 
 
 class Summary(BaseModel):
@@ -66,9 +79,26 @@ def generate_interactions(
     return Summary(output=output, rows=rows, start=days[0][0].isoformat(), end=days[-1][0].isoformat())
 
 
+def generate_or_ingest(output: Path, *, input_paths: Sequence[str], mapping: str, config: DataConfig) -> Summary:
+    """Writes the interactions of the inputs, read through a mapping (the YAML text; "" without); of the generator if
+    there is no input."""
+    from feedrank.data.ingest import ingest
+
+    if not input_paths:
+        return generate_interactions(output, config=config.generator)
+    with tempfile.TemporaryDirectory() as folder:
+        mapping_file = Path(folder) / "mapping.yaml"
+        mapping_file.write_text(mapping, encoding="utf-8")
+        ingested = ingest(input_paths, output=output, mapping=mapping_file if mapping else None, config=config.ingest)
+    days = partition_days(output)
+    return Summary(
+        output=output, rows=ingested.rows_in_table, start=days[0][0].isoformat(), end=days[-1][0].isoformat()
+    )
+
+
 def build_features(interactions: Path, *, output: Path, config: DataConfig) -> Summary:
     """Writes the feature table, its temporal split and the online snapshot after the last event."""
-    table = read_partitioned(interactions)
+    table = read_partitioned(interactions, columns=EVENT_COLUMNS)
     features = compute_features(table, config=config.features)
     split = split_by_time(features, config=config.split)
     cutoff = datetime.fromtimestamp(int(timestamps_us(table)[-1]) / 1_000_000, UTC) + timedelta(microseconds=1)
@@ -111,32 +141,32 @@ def train_ranker(
 
     split, train, validation, test = load_features(features)
     checkpoint = output.with_name(f".{output.name}.checkpoint")
-    trained = Trainer(
-        config.model,
-        train=train,
-        validation=validation,
-        checkpoint=checkpoint,
-        on_epoch=on_epoch,
-        on_batch=on_batch,
-    ).run()
-    data_fingerprint = fingerprint_of(train)
-    metadata = ModelMetadata(
-        model_id=str(uuid5(NAMESPACE_URL, data_fingerprint + config.model.model_dump_json())),
-        model_version=UNREGISTERED_VERSION,
-        training_date=datetime.now(UTC),
-        mlflow_run_id="",
-        model_type=config.model.model_type,
-        metrics={},
-        feature_schema_version=schema.FEATURE_SCHEMA_VERSION,
-        feature_fingerprint=schema.feature_fingerprint(),
-        training_data_date_range=DateRange(
-            start=split.train.start.date().isoformat(), end=split.train.end.date().isoformat()
-        ),
-        config_fingerprint=config_fingerprint(config.model),
-        data_fingerprint=data_fingerprint,
-        git_commit=_git_commit(),
-    )
     with storage.new_directory(output) as fresh:
+        trained = Trainer(
+            config.model,
+            train=train,
+            validation=validation,
+            checkpoint=checkpoint,
+            on_epoch=on_epoch,
+            on_batch=on_batch,
+        ).run()
+        data_fingerprint = fingerprint_of(train)
+        metadata = ModelMetadata(
+            model_id=str(uuid5(NAMESPACE_URL, data_fingerprint + config.model.model_dump_json())),
+            model_version=UNREGISTERED_VERSION,
+            training_date=datetime.now(UTC),
+            mlflow_run_id="",
+            model_type=config.model.model_type,
+            metrics={},
+            feature_schema_version=schema.FEATURE_SCHEMA_VERSION,
+            feature_fingerprint=schema.feature_fingerprint(),
+            training_data_date_range=DateRange(
+                start=split.train.start.date().isoformat(), end=split.train.end.date().isoformat()
+            ),
+            config_fingerprint=config_fingerprint(config.model),
+            data_fingerprint=data_fingerprint,
+            git_commit=_git_commit(),
+        )
         snapshot = load_snapshot(features / SNAPSHOT_FOLDER)
         write_bundle(fresh, metadata=metadata, config=config.model, arrays=trained.arrays, snapshot=snapshot)
         storage.write_text(fresh / EPOCHS_FILE, json.dumps([e.model_dump() for e in trained.epochs], indent=2))
@@ -176,6 +206,7 @@ def evaluate_ranker(
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Evaluation:
     """Judges a bundle on the test rows of a feature table, with the oracle if `truth` made the interactions."""
+    from feedrank.evaluation.importance import permutation_importance
     from feedrank.evaluation.report import write_report
 
     bundle = load_bundle(model)
@@ -191,6 +222,9 @@ def evaluate_ranker(
         oracle=oracle,
         on_step=on_step,
     )
+    on_step("feature importance")
+    importance = permutation_importance(bundle, test, config=config.evaluation)
+    evaluation = evaluation.model_copy(update={"importance": importance})
     epochs = json.loads((model / EPOCHS_FILE).read_text(encoding="utf-8"))
     with storage.new_directory(output) as fresh:
         storage.write_text(fresh / EVALUATION_FILE, evaluation.model_dump_json(indent=2))
@@ -217,6 +251,13 @@ def load_evaluation(directory: Path) -> Evaluation:
         return Evaluation.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: can't be read ({error}); evaluate the model again") from error
+
+
+def register_ranker(model: Path, evaluation: Path, *, config: ModelConfig) -> RegisteredModel:
+    """Registers an evaluated bundle in MLflow; its metadata get the version, the run and the metrics."""
+    return Registry(config.registry).register(
+        model, evaluation_folder=evaluation, evaluation=load_evaluation(evaluation), config=config
+    )
 
 
 def oracle_scores(truth: GeneratorConfig) -> Callable[[pa.Table], NDArray[np.float64]]:

@@ -93,8 +93,14 @@ def partition_days(directory: Path) -> list[tuple[date, Path]]:
     """
     if not directory.is_dir():
         raise DataError(f"{directory}: no such table; run the step that writes it, or give another path")
-    prefix = f"{DATE}="
-    return sorted((date.fromisoformat(f.name[len(prefix) :]), f) for f in directory.glob(f"{prefix}*"))
+    return sorted((_day_of(folder), folder) for folder in directory.glob(f"{DATE}=*"))
+
+
+def _day_of(folder: Path) -> date:
+    try:
+        return date.fromisoformat(folder.name.removeprefix(f"{DATE}="))
+    except ValueError as error:
+        raise DataError(f"{folder}: expected {DATE}=YYYY-MM-DD; rename or remove the folder") from error
 
 
 def _by_day(table: pa.Table) -> Iterator[tuple[date, pa.Table]]:

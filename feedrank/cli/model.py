@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from feedrank import stages
 from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, progress_bar, timed
@@ -77,13 +77,26 @@ def register_model(run_dir: RunDirectory = DEFAULT_RUN) -> None:
 
 
 def models() -> None:
-    """List the registered versions, the newest first."""
+    """List the registered versions, the newest first, and who made them champion and why."""
+    from feedrank.model.bundle import ModelMetadata
+    from feedrank.promotion.promote import changes_in
     from feedrank.registry import Registry
 
-    table = Table("number", "version", "gates", "aliases", "run")
-    for version in Registry(load_config().model.registry).versions():
-        gates = "passed" if version.passed_gates else "missed"
-        table.add_row(str(version.number), version.model_version, gates, ", ".join(version.aliases), version.run_id)
+    registry = Registry(load_config().model.registry)
+    names = ("gates", "aliases", "AUC", "log loss", "champion by", "why", "run")
+    table = Table(Column("version", no_wrap=True), *(Column(name, overflow="fold") for name in names))
+    for version in registry.versions():
+        tags = registry.tags(version.number)
+        metrics = ModelMetadata.model_validate_json(tags["metadata"]).metrics
+        change = next(reversed(changes_in(tags)), None)
+        table.add_row(
+            version.model_version,
+            "passed" if version.passed_gates else "missed",
+            ", ".join(version.aliases),
+            *(f"{metrics[name]:.4f}" for name in ("auc", "log_loss")),
+            *(("", "") if change is None else (f"{change.who} {change.at:%Y-%m-%d %H:%M}", change.why)),
+            version.run_id,
+        )
     console.print(table)
 
 

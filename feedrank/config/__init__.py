@@ -1,7 +1,8 @@
 """One validated configuration tree, read from `config/*.yaml` and overridden by the environment.
 
 `FEEDRANK__MODEL__TRAINING__EPOCHS=3` overrides `training.epochs` of `model_config.yaml`; values are read as YAML.
-`FEEDRANK_CONFIG_DIR` names another folder than `config/`.
+`FEEDRANK_CONFIG_DIR` names another folder than `config/`. A pipeline run overrides keys by its parameter
+`config_overrides`, e.g. `{"model.training.epochs": 3}`; it wins over the environment.
 """
 
 import os
@@ -16,7 +17,10 @@ from feedrank.config.base import Section
 from feedrank.config.data import DataConfig
 from feedrank.config.model import ModelConfig
 from feedrank.config.monitoring import MonitoringConfig
+from feedrank.config.pipelines import PipelinesConfig
+from feedrank.config.promotion import PromotionConfig
 from feedrank.config.serving import ServingConfig
+from feedrank.config.simulation import SimulationConfig
 from feedrank.errors import ConfigError
 
 ENV_PREFIX = "FEEDRANK__"
@@ -26,7 +30,10 @@ __all__ = [
     "DataConfig",
     "ModelConfig",
     "MonitoringConfig",
+    "PipelinesConfig",
+    "PromotionConfig",
     "ServingConfig",
+    "SimulationConfig",
     "config_dir",
     "load_config",
 ]
@@ -39,6 +46,9 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     serving: ServingConfig = ServingConfig()
+    pipelines: PipelinesConfig = PipelinesConfig()
+    promotion: PromotionConfig = PromotionConfig()
+    simulation: SimulationConfig = SimulationConfig()
 
 
 def config_dir() -> Path:
@@ -46,8 +56,15 @@ def config_dir() -> Path:
     return Path(os.environ.get("FEEDRANK_CONFIG_DIR", "config"))
 
 
-def load_config(directory: Path | None = None, *, environ: Mapping[str, str] | None = None) -> Config:
+def load_config(
+    directory: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Config:
     """Reads and validates the configuration; a missing file means its defaults.
+
+    `overrides` maps dotted keys, such as `data.generator.seed`, to values.
 
     Raises:
         ConfigError: names the file (or the environment variable), the key and what is expected.
@@ -58,6 +75,9 @@ def load_config(directory: Path | None = None, *, environ: Mapping[str, str] | N
         raise ConfigError(f"{directory}: no such configuration folder; run from the project or set FEEDRANK_CONFIG_DIR")
     tree = {name: _read_file(directory / f"{name}_config.yaml") for name in Config.model_fields}
     overridden = _apply_environment(tree, environ)
+    for name, value in (overrides or {}).items():
+        _override(tree, tuple(name.split(".")), value, source=name)
+        overridden[tuple(name.split("."))] = f"config_overrides: {name}"
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -84,18 +104,22 @@ def _apply_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> dict
         if not variable.startswith(ENV_PREFIX):
             continue
         keys = tuple(variable[len(ENV_PREFIX) :].lower().split("__"))
-        node = tree
-        for key in keys[:-1]:
-            child = node.setdefault(key, {})
-            if not isinstance(child, dict):
-                raise ConfigError(f"{variable}: '{key}' is a value, not a section")
-            node = child
         try:
-            node[keys[-1]] = yaml.safe_load(text)
+            _override(tree, keys, yaml.safe_load(text), source=variable)
         except yaml.YAMLError as error:
             raise ConfigError(f"{variable}: not a valid YAML value: {error}") from error
         overridden[keys] = variable
     return overridden
+
+
+def _override(tree: dict[str, Any], keys: tuple[str, ...], value: Any, *, source: str) -> None:
+    node = tree
+    for key in keys[:-1]:
+        child = node.setdefault(key, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{source}: '{key}' is a value, not a section")
+        node = child
+    node[keys[-1]] = value
 
 
 def _describe(error: ValidationError, directory: Path, overridden: Mapping[tuple[str, ...], str]) -> str:

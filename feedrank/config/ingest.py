@@ -33,11 +33,9 @@ class ColumnSource(Section):
     source: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(default=(), alias="from")
     constant: int | float | str | None = None
     hash: bool = Field(default=False, description="a stable 63-bit id from the text of the columns")
-    unit: TimeUnit | None = Field(
-        default=None, description="of a number: unix time, or the length of dwell_time"
-    )
+    unit: TimeUnit | None = Field(default=None, description="of a number: unix time, or the length of dwell_time")
     at_least: float | None = Field(default=None, description="1 where the number reaches it, else 0")
-    values: dict[str, str] = Field(default={}, description="renames values, others stay as they are")
+    values: dict[str, str] = Field(default_factory=dict, description="renames values, others stay as they are")
     fill: int | float | str | None = Field(default=None, description="takes the place of empty cells")
 
     @model_validator(mode="after")
@@ -60,7 +58,7 @@ class Mapping(Section):
     """A mapping file. A column of ours that it doesn't name is taken from the file's column of the same name,
     else derived (interaction_id, time_of_day, day_of_week), else filled with its default."""
 
-    columns: dict[str, ColumnSource] = {}
+    columns: dict[str, ColumnSource] = Field(default_factory=dict)
     defaults: dict[str, int | float | str] = Field(
         default={
             schema.LIKE: 0,

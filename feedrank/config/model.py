@@ -60,6 +60,7 @@ class EvaluationConfig(Section):
     min_impressions_per_user: int = Field(default=20, ge=1, description="users with fewer are left out of @10 metrics")
     new_entity_max_impressions: int = Field(default=5, ge=0, description="up to so many earlier impressions is 'new'")
     calibration_bins: int = Field(default=15, ge=2)
+    importance_max_rows: int = Field(default=20_000, ge=1, description="rows that feature importance is measured on")
 
 
 class RegistryConfig(Section):

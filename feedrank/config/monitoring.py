@@ -12,7 +12,7 @@ from feedrank.config.base import Section
 class ReferenceConfig(Section):
     """What is kept of a model's data to compare later windows with."""
 
-    days: int = Field(default=28, ge=1, description="latest days of the model's data that the sample is drawn from")
+    days: int = Field(default=14, ge=1, description="latest days of the model's data that the sample is drawn from")
     max_feature_rows: int = Field(default=20_000, ge=1)
     max_score_rows: int = Field(default=200_000, ge=1)
     score_bins: int = Field(default=10, ge=2, description="equal-share bins of the scores, for the PSI")
@@ -22,8 +22,8 @@ class WindowConfig(Section):
     """Which rows one verdict looks at; windows overlap when the step is shorter than the window."""
 
     hours: int = Field(default=24, ge=1)
-    step_hours: int = Field(default=6, ge=1)
-    max_catch_up: int = Field(default=28, ge=1, description="windows that one run makes up for at most")
+    step_hours: int = Field(default=3, ge=1)
+    max_catch_up: int = Field(default=56, ge=1, description="windows that one run makes up for at most")
     max_rows: int = Field(default=5_000, ge=1, description="rows that the drift tests use at most")
     min_effective_rows: int = Field(
         default=185,
@@ -47,6 +47,9 @@ class DriftConfig(Section):
     p_value: float = Field(default=0.05, gt=0, lt=1)
     correction: Literal["bonferroni", "fdr"] = "bonferroni"
     ks_threshold: float = Field(default=0.1, gt=0, lt=1, description="KS statistic D of numeric features")
+    ks_tolerance: float = Field(
+        default=0.02, ge=0, lt=1, description="D up to that is what days differ by; significance counts from there"
+    )
     cramers_v_threshold: float = Field(default=0.1, gt=0, lt=1, description="effect size of categorical features")
     psi_threshold: float = Field(default=0.2, gt=0, description="population stability index of the scores")
     max_missing_increase: float = Field(default=0.01, ge=0, lt=1, description="share of missing values, absolute")
@@ -58,7 +61,6 @@ class DriftConfig(Section):
             schema.USER_INTERACTION_COUNT,
             schema.USER_DAYS_ACTIVE,
             schema.ITEM_AGE_DAYS,
-            schema.USER_ITEM_PREVIOUS_INTERACTIONS,
         ),
         description="features that grow with the length of the history; compared per day of history",
     )
@@ -88,9 +90,10 @@ class PerformanceConfig(Section):
         default=0.3, gt=0, description="|mean score / click rate - 1|: 0.3 is scores 30 % too high"
     )
     min_clicks: int = Field(default=50, ge=1, description="fewer clicks give no verdict on AUC and calibration")
-    confidence: float = Field(default=0.95, gt=0, lt=1)
+    confidence: float = Field(default=0.99, gt=0, lt=1, description="of all intervals; verdicts look outside of them")
     p99_ms: float = Field(default=100.0, gt=0)
     max_error_rate: float = Field(default=0.01, ge=0, lt=1)
+    metrics_url: str = Field(default="", description="the predictor's /metrics, for its error rate; empty: not read")
     max_feedback_loss: float = Field(
         default=0.5, gt=0, lt=1, description="fall of the share of requests with feedback against earlier windows"
     )

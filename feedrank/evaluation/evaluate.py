@@ -6,19 +6,26 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from feedrank import schema
 from feedrank.config.model import EvaluationConfig, Gates
 from feedrank.evaluation.baselines import BASELINES
-from feedrank.evaluation.metrics import calibration_error, log_loss, precision_and_ndcg_at, roc_auc
+from feedrank.evaluation.metrics import calibration_error, log_loss, precision_and_ndcg_at, roc_auc, roc_curve
 
 Scores = NDArray[Any]
 K = 10
+ROC_POINTS = 200
 MODEL, ORACLE = "ranker", "oracle"
 
 
-class Metrics(BaseModel):
+class _Json(BaseModel):
+    """NaN survives the way to JSON and back."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
+
+class Metrics(_Json):
     """Quality of one predictor on one set of rows; NaN where undefined (one class, no user with enough rows)."""
 
     rows: int
@@ -30,7 +37,7 @@ class Metrics(BaseModel):
     users_at_10: int
 
 
-class GateResult(BaseModel):
+class GateResult(_Json):
     """One gate and whether the model passed it."""
 
     name: str
@@ -39,7 +46,15 @@ class GateResult(BaseModel):
     passed: bool
 
 
-class Evaluation(BaseModel):
+class RocCurve(_Json):
+    """Points of the ROC curve by falling threshold; empty when there is one class only."""
+
+    fpr: list[float]
+    tpr: list[float]
+    threshold: list[float]
+
+
+class Evaluation(_Json):
     """`evaluation.json`: the ranker on the test split, by slice, and beside what it must beat."""
 
     ranker: Metrics
@@ -47,6 +62,9 @@ class Evaluation(BaseModel):
     baselines: dict[str, Metrics]
     oracle: Metrics | None
     gates: list[GateResult]
+    roc: RocCurve
+    importance: dict[str, float] = {}
+    """AUC lost when a feature is permuted (`importance.py`)."""
 
     @property
     def passed(self) -> bool:
@@ -118,7 +136,13 @@ def evaluate(
         baselines=baselines,
         oracle=None if oracle is None else measure(test, oracle(test), config=config),
         gates=check_gates(ranker, gates),
+        roc=_roc(test[schema.TARGET].to_numpy(), scores),
     )
+
+
+def _roc(targets: NDArray[Any], scores: Scores) -> RocCurve:
+    fpr, tpr, threshold = roc_curve(targets, scores, points=ROC_POINTS)
+    return RocCurve(fpr=fpr.tolist(), tpr=tpr.tolist(), threshold=threshold.tolist())
 
 
 def _by_slice(test: pa.Table, scores: Scores, *, config: EvaluationConfig) -> dict[str, Metrics]:

@@ -30,6 +30,20 @@ def roc_auc(targets: Array, scores: Array) -> float:
     return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
 
 
+def roc_curve(targets: Array, scores: Array, *, points: int) -> tuple[Array, Array, Array]:
+    """False and true positive rates at up to `points` falling thresholds, the last one below every score.
+
+    Empty when there is one class only.
+    """
+    if not 0 < np.sum(targets) < len(targets):
+        return np.empty(0), np.empty(0), np.empty(0)
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    ends = ends[np.unique(np.linspace(0, len(ends) - 1, points).astype(np.int64))]
+    hits = np.cumsum(targets[order])[ends].astype(np.float64)
+    return (ends + 1 - hits) / (len(targets) - hits[-1]), hits / hits[-1], scores[order][ends].astype(np.float64)
+
+
 def log_loss(targets: Array, scores: Array) -> float:
     """Mean negative log likelihood in nats; scores are kept 1e-7 off 0 and 1."""
     p = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)

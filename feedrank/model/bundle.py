@@ -2,6 +2,7 @@
 
 model_metadata.json   who the model is (spec 2.7)
 model_config.json     the configuration it was trained with
+epochs.json           the figures of each epoch
 arrays/NAME.npy       weights, and the known `user_ids` and `item_ids` (sorted)
 snapshot/             the online features (`features/snapshot.py`)
 reference/            what monitoring compares with (`monitoring/reference.py`)
@@ -32,6 +33,7 @@ from feedrank.model.inputs import Floats, to_inputs
 
 USER_IDS, ITEM_IDS = "user_ids", "item_ids"
 METADATA_FILE, CONFIG_FILE, CHECKSUMS_FILE = "model_metadata.json", "model_config.json", "checksums.json"
+EPOCHS_FILE = "epochs.json"
 SNAPSHOT_FOLDER, REFERENCE_FOLDER, ARRAYS_FOLDER = "snapshot", "reference", "arrays"
 
 
@@ -45,7 +47,7 @@ class DateRange(BaseModel):
 class ModelMetadata(BaseModel):
     """`model_metadata.json`."""
 
-    model_config = ConfigDict(protected_namespaces=())
+    model_config = ConfigDict(protected_namespaces=(), ser_json_inf_nan="strings")
 
     model_id: str
     model_version: str
@@ -171,6 +173,8 @@ def verify(directory: Path) -> None:
         ) from error
     except ValueError as error:
         raise BundleError(f"{path}: not valid JSON; copy the bundle again") from error
+    if not isinstance(expected, dict):
+        raise BundleError(f"{path}: no mapping of files to checksums; copy the bundle again")
     for name, checksum in expected.items():
         file = directory / name
         if not file.is_file():

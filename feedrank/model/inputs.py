@@ -64,7 +64,8 @@ def to_inputs(features: NDArray[np.float32]) -> Floats:
     """
     inputs = np.empty((len(features), NUM_INPUTS), dtype=np.float32)
     for index, name in enumerate(FEATURES):
-        inputs[:, INPUT_COLUMNS[name]] = transform(name, features[:, index]).reshape(len(features), -1)
+        values = transform(name, features[:, index])
+        inputs[:, INPUT_COLUMNS[name]] = values if values.ndim == 2 else values[:, None]
     return inputs
 
 

@@ -219,7 +219,11 @@ class Trainer:
     def _resume(self) -> None:
         if self.checkpoint is None or not self.checkpoint.exists():
             return
-        state = torch.load(self.checkpoint, weights_only=True)
+        try:
+            state = torch.load(self.checkpoint, weights_only=True)
+        except Exception:
+            # torch raises whatever a damaged file leads it to; such a checkpoint costs epochs, not the run.
+            return
         if state["fingerprint"] != self._fingerprint():
             return
         self.ranker.load_state_dict(state["ranker"])

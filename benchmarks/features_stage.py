@@ -1,0 +1,32 @@
+"""Runs the features stage in a process of its own: prints seconds and peak memory as JSON, for `benchmarks.etl`."""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+from feedrank import stages
+from feedrank.config import load_config
+from feedrank.features.aggregates import EVENT_COLUMNS
+from feedrank.features.offline import compute_features
+from feedrank.tables import read_partitioned
+
+KIB_PER_GIB = 1024**2
+
+
+def run(interactions: Path, output: Path) -> dict[str, float]:
+    """The stage as the pipeline runs it, its peak memory, and then the features alone."""
+    config = load_config().data
+    started = time.perf_counter()
+    stages.build_features(interactions, output=output, config=config)
+    stage_seconds = time.perf_counter() - started
+    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_PER_GIB
+    table = read_partitioned(interactions, columns=EVENT_COLUMNS)
+    started = time.perf_counter()
+    compute_features(table, config=config.features)
+    return {"stage_seconds": stage_seconds, "compute_seconds": time.perf_counter() - started, "peak_gib": peak_gib}
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(Path(sys.argv[1]), Path(sys.argv[2]))))

@@ -1,0 +1,34 @@
+"""Whether a retraining may start: at most one at a time, and not within the cool-down."""
+
+from typing import Any, NamedTuple
+
+from kfp import dsl
+
+from components.images import IMAGES
+
+
+@dsl.component(base_image=IMAGES.train, install_kfp_package=False)
+def check_trigger(
+    trigger: dict[str, Any],
+    *,
+    monitoring_directory: str,
+    config_overrides: dict[str, Any],
+) -> NamedTuple("Outputs", [("start", bool), ("trigger", dict[str, Any])]):  # type: ignore[valid-type]
+    """Takes over the decision that the monitor made and recorded; a scheduled run makes its own."""
+    from datetime import UTC, datetime
+    from pathlib import Path
+
+    from feedrank import stages
+    from feedrank.config import load_config
+    from feedrank.monitoring.results import TriggerDecision
+    from feedrank.monitoring.triggers import RetrainingLog
+
+    if trigger:
+        decision = TriggerDecision.model_validate(trigger)
+    else:
+        config = load_config(overrides=config_overrides).monitoring.retraining
+        decision = RetrainingLog(Path(monitoring_directory), config=config).decide(
+            ["it was scheduled"], now=datetime.now(UTC)
+        )
+    stages.say(f"retraining because {'; '.join(decision.reasons)}" if decision.start else decision.refused_because)
+    return decision.start, decision.model_dump(mode="json")

@@ -1,0 +1,28 @@
+"""Interactions from a person's own files, or synthetic ones."""
+
+from typing import Any, NamedTuple
+
+from kfp import dsl
+
+from components.images import IMAGES
+
+
+@dsl.component(base_image=IMAGES.data, install_kfp_package=False)
+def generate_or_ingest(
+    interactions: dsl.Output[dsl.Dataset],
+    *,
+    input_paths: list[str],
+    mapping: str,
+    config_overrides: dict[str, Any],
+) -> NamedTuple("Outputs", [("synthetic", bool)]):  # type: ignore[valid-type]
+    """Reads `input_paths` through the mapping's YAML text, or generates where there are none; says which it was."""
+    from pathlib import Path
+
+    from feedrank import stages
+    from feedrank.config import load_config
+
+    data = load_config(overrides=config_overrides).data
+    summary = stages.generate_or_ingest(Path(interactions.path), input_paths=input_paths, mapping=mapping, config=data)
+    interactions.metadata.update(summary.model_dump(mode="json", exclude={"output"}))
+    stages.say(f"{summary.rows:,} interactions from {summary.start} to {summary.end}")
+    return (not input_paths,)

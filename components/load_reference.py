@@ -1,0 +1,33 @@
+"""What the champion's recent data are compared with."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.images import IMAGES
+
+
+@dsl.component(base_image=IMAGES.monitor, install_kfp_package=False)
+def load_reference(
+    reference: dsl.Output[dsl.Artifact],
+    *,
+    monitoring_directory: str,
+    config_overrides: dict[str, Any],
+) -> None:
+    """Copies the reference out of the champion's bundle, after ending what a crash left of a promotion."""
+    import shutil
+    from datetime import UTC, datetime
+    from pathlib import Path
+
+    from feedrank import stages
+    from feedrank.config import load_config
+    from feedrank.promotion.served import alerting, champion_bundle, configured_promoter
+
+    config, output = load_config(overrides=config_overrides), Path(monitoring_directory)
+    with alerting(output, config=config.monitoring, now=datetime.now(UTC)):
+        promoter = configured_promoter(config)
+        promoter.repair()
+        bundle = champion_bundle(promoter, cache=output / "champion")
+    shutil.copytree(bundle.reference_directory, reference.path, dirs_exist_ok=True)
+    reference.metadata["model_version"] = bundle.metadata.model_version
+    stages.say(f"the champion is {bundle.metadata.model_version}")

@@ -1,0 +1,50 @@
+"""Drift, performance, alerts and the trigger of a retraining."""
+
+from typing import Any, NamedTuple
+
+from kfp import dsl
+
+from components.images import IMAGES
+
+
+@dsl.component(base_image=IMAGES.monitor, install_kfp_package=False)
+def monitor(
+    reference: dsl.Input[dsl.Artifact],
+    *,
+    monitoring_metrics: dsl.Output[dsl.Metrics],
+    monitoring_report: dsl.Output[dsl.HTML],
+    predictions: str,
+    feedback: str,
+    monitoring_directory: str,
+    at: str,
+    start_retraining: bool,
+    config_overrides: dict[str, Any],
+) -> NamedTuple("Outputs", [("retrain", bool), ("trigger", dict[str, Any])]):  # type: ignore[valid-type]
+    """The same run as `feedrank monitor`; it decides on a retraining, which the pipeline then starts."""
+    import shutil
+    from datetime import UTC, datetime
+    from pathlib import Path
+
+    from feedrank import stages
+    from feedrank.config import load_config
+    from feedrank.monitoring.run import monitor as run_monitor
+    from feedrank.monitoring.triggers import NOT_STARTED, RetrainingLog
+    from feedrank.monitoring.window import Sources
+
+    config, output = load_config(overrides=config_overrides).monitoring, Path(monitoring_directory)
+    now = datetime.fromisoformat(at) if at else datetime.now(UTC)
+    result = run_monitor(
+        reference_directory=Path(reference.path),
+        sources=Sources(Path(predictions), Path(feedback)),
+        output=output,
+        config=config,
+        now=now,
+    )
+    shutil.copyfile(result.report, monitoring_report.path)
+    monitoring_metrics.log_metric("alarms", len(result.alarms))
+    monitoring_metrics.log_metric("predictions", result.latest.predictions)
+    stages.say(result.headline)
+    trigger = result.trigger
+    if trigger.start and not start_retraining:
+        RetrainingLog(output, config=config.retraining).finish(trigger.request_id, outcome=NOT_STARTED, now=now)
+    return trigger.start and start_retraining, trigger.model_dump(mode="json")

@@ -1,0 +1,159 @@
+"""`feedrank monitor`, `retrain`, `promote` and `rollback`."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, timed
+from feedrank.config import Config, load_config
+from feedrank.errors import ConfigError
+
+if TYPE_CHECKING:
+    from feedrank.monitoring.results import TriggerDecision
+    from feedrank.promotion.changes import Record
+    from feedrank.promotion.promote import Promoter
+    from feedrank.promotion.retrain import LocalRetrainings, RetrainingResult
+
+Why = Annotated[str, typer.Option(help="The reason, kept with the model.")]
+Who = Annotated[str | None, typer.Option(help="Who decided; the user by default.")]
+Url = Annotated[str | None, typer.Option(help="The predictor that must answer; promotion_config.yaml if not given.")]
+
+
+def promote(
+    version: Annotated[str | None, typer.Argument(help="Such as v1.2.3; the challenger if not given.")] = None,
+    why: Why = "promoted by hand",
+    who: Who = None,
+    url: Url = None,
+    force: Annotated[bool, typer.Option(help="Also a version that missed a gate or lost its comparison.")] = False,
+) -> None:
+    """Make a version the champion and serve it; undone unless it answers."""
+    from feedrank.promotion.served import configured_promoter
+
+    promoter = configured_promoter(load_config(), url=url)
+    with timed("promoted"):
+        _print(promoter.promote(version, why=why, who=who, force=force))
+
+
+def rollback(
+    to: Annotated[str | None, typer.Option(help="A version such as v1.2.3, instead of steps.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="How many champions back.")] = 1,
+    why: Why = "rolled back by hand",
+    who: Who = None,
+    url: Url = None,
+) -> None:
+    """Serve the previous champion again; works without MLflow, which is told later."""
+    from feedrank.promotion.served import configured_promoter
+
+    promoter = configured_promoter(load_config(), url=url)
+    with timed("rolled back"):
+        _print(promoter.rollback(to=to, steps=steps, why=why, who=who))
+
+
+def monitor(
+    run_dir: RunDirectory = DEFAULT_RUN,
+    predictions: Annotated[
+        Path | None, typer.Option(help="The prediction log; serving_config.yaml's if absent.")
+    ] = None,
+    feedback: Annotated[Path | None, typer.Option(help="Interactions; those of the run if absent.")] = None,
+    at: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z"], help="Instead of now; with a zone.")
+    ] = None,
+    retraining: Annotated[bool, typer.Option(help="Start the retraining that a trigger asks for.")] = True,
+) -> None:
+    """Look for drift and decay since the last run, send alerts, and retrain if that is called for."""
+    from feedrank.monitoring.run import monitor as run_monitor
+    from feedrank.monitoring.triggers import NOT_STARTED
+    from feedrank.monitoring.window import Sources
+    from feedrank.promotion.served import alerting, champion_bundle, configured_promoter
+
+    config, output, now = load_config(), run_dir / "monitoring", at or datetime.now(UTC)
+    promoter = configured_promoter(config)
+    wanted: list[TriggerDecision] = []
+    with timed("monitored"):
+        with alerting(output, config=config.monitoring, now=now):
+            _repair(promoter)
+            bundle = champion_bundle(promoter, cache=output / "champion")
+        result = run_monitor(
+            reference_directory=bundle.reference_directory,
+            sources=Sources(predictions or _log_folder(config), feedback or run_dir / "interactions"),
+            output=output,
+            config=config.monitoring,
+            now=now,
+            # Started below, after the monitor has given back its lock.
+            start_retraining=wanted.append,
+        )
+    console.print(result.headline, highlight=False)
+    console.print(f"report: {result.report}", highlight=False)
+    with alerting(output, config=config.monitoring, now=now):
+        retrainings = _retrainings(config, promoter, run_dir)
+        for trigger in wanted:
+            if retraining:
+                retrainings.start(trigger)
+            else:
+                retrainings.record.finish(trigger.request_id, outcome=NOT_STARTED, now=now)
+
+
+def retrain(run_dir: RunDirectory = DEFAULT_RUN, why: Why = "asked for by hand") -> None:
+    """Train on recent data and promote the result if it is better than the champion."""
+    from feedrank.promotion.served import configured_promoter
+
+    config = load_config()
+    promoter = configured_promoter(config)
+    _repair(promoter)
+    retrainings = _retrainings(config, promoter, run_dir)
+    trigger = retrainings.record.decide([why], now=datetime.now(UTC))
+    if not trigger.start:
+        console.print(f"no retraining: {trigger.refused_because}", highlight=False)
+        raise typer.Exit(1)
+    with timed("retrained"):
+        retrainings.start(trigger)
+
+
+def _retrainings(config: Config, promoter: "Promoter", run_dir: Path) -> "LocalRetrainings":
+    from feedrank.monitoring.triggers import RetrainingLog
+    from feedrank.promotion.retrain import LocalRetrainings
+
+    return LocalRetrainings(
+        interactions=run_dir / "interactions",
+        output=run_dir / "retraining",
+        record=RetrainingLog(run_dir / "monitoring", config=config.monitoring.retraining),
+        config=config,
+        promoter=promoter,
+        on_result=_print_retraining,
+    )
+
+
+def _log_folder(config: Config) -> Path:
+    directory = config.serving.log.directory
+    if "://" in directory:
+        raise ConfigError(f"serving.log.directory is {directory}; copy or mount the log and name it by --predictions")
+    return Path(directory)
+
+
+def _repair(promoter: "Promoter") -> None:
+    repaired = promoter.repair()
+    if repaired is not None:
+        console.print("an interrupted change of the champion was ended:", style="yellow")
+        _print(repaired)
+
+
+def _print(record: "Record") -> None:
+    change = record.change
+    served = change.to.model_version if record.outcome == "done" else change.served_before
+    text = f"{change.kind} to {change.to.model_version} {record.outcome}: {served or 'nothing'} is served"
+    console.print(f"{text} ({change.who}: {change.why})", highlight=False)
+    if record.note:
+        console.print(record.note, style="yellow", highlight=False)
+
+
+def _print_retraining(result: "RetrainingResult") -> None:
+    verdict = "promoted" if result.promoted else "not promoted"
+    console.print(f"{result.decision.challenger} {verdict}: {'; '.join(result.decision.reasons)}", highlight=False)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    for command in (monitor, retrain, promote, rollback):
+        app.command()(command)

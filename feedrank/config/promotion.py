@@ -1,0 +1,49 @@
+"""`config/promotion_config.yaml`: when a challenger counts as better, where the champion is served, and retraining."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from feedrank.config.base import Section
+from feedrank.config.data import SplitConfig
+
+
+class ComparisonConfig(Section):
+    """What a challenger must show on fresh rows to replace the champion."""
+
+    min_auc_gain: float = Field(default=0.001, ge=0, description="better in AUC: by more than that, with confidence")
+    min_log_loss_gain: float = Field(default=0.0005, ge=0, description="or better in log loss: by more than that")
+    max_auc_loss: float = Field(default=0.002, ge=0, description="what the AUC may fall by, with confidence")
+    max_log_loss_rise: float = Field(default=0.001, ge=0, description="what the log loss may rise by, with confidence")
+    max_slice_auc_loss: float = Field(default=0.01, ge=0, description="a slice's AUC must not fall by more")
+    max_latency_ratio: float = Field(default=1.5, gt=0, description="median scoring time against the champion's")
+    confidence: float = Field(default=0.95, gt=0, lt=1, description="of the two-sided intervals")
+    resamples: int = Field(default=400, ge=100, description="of the users, in the bootstrap")
+    max_rows: int = Field(default=200_000, ge=1, description="users are drawn until so many rows are reached")
+    min_users: int = Field(default=100, ge=2, description="with fewer there is no verdict")
+    min_clicks: int = Field(default=200, ge=1, description="with fewer there is no verdict, on a slice neither")
+    latency_requests: int = Field(default=200, ge=1, description="of 100 items, timed for each model")
+    seed: int = 42
+
+
+class TargetConfig(Section):
+    """The folder that the predictor serves from, and how a new version is checked there."""
+
+    directory: Path = Field(default=Path("runs/served"), description="holds versions/ and the link `current`")
+    url: str = Field(default="", description="the predictor that serves `current`; empty: the link is all there is")
+    token_env: str = Field(default="FEEDRANK_TOKEN", description="environment variable with the predictor's token")
+    deadline_seconds: float = Field(default=60.0, gt=0, description="for the new version to answer")
+    timeout_seconds: float = Field(default=5.0, gt=0, description="of one request")
+    smoke_requests: int = Field(default=5, ge=1, description="answers in a row that must come from the new version")
+
+
+class PromotionConfig(Section):
+    """The whole of `promotion_config.yaml`."""
+
+    state_directory: Path = Field(default=Path("runs/promotion"), description="journal and history")
+    comparison: ComparisonConfig = ComparisonConfig()
+    target: TargetConfig = TargetConfig()
+    retraining_split: SplitConfig = Field(
+        default=SplitConfig(train=0.9, validation=0.05, test=0.05),
+        description="of a retraining's rows; a small test part lets it learn from the latest days",
+    )

@@ -1,0 +1,5 @@
+"""A person's own interactions, read through a column mapping and merged into the partitioned table."""
+
+from feedrank.data.ingest.run import IngestSummary, ingest, load_mapping
+
+__all__ = ["IngestSummary", "ingest", "load_mapping"]

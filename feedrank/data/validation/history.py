@@ -1,0 +1,157 @@
+"""Each day against the days before it.
+
+A day stands out when it differs from the median of the week before it, from that of the longer window, and from that
+of the same weekdays in it (so neither growth nor weekends alarm), each time by more than a tolerance that matters and
+by more than the noise. The noise is that of independent rows, times a factor for the day-to-day variation that the
+table itself shows: the control chart for overdispersed proportions of Laney (2002), "Improved control charts for
+attributes", Quality Engineering 14(4), here with medians, so that a few bad days don't hide others. Two days in a row
+on the same side need half the distance from the noise each (a run rule, as in the Western Electric Handbook, 1956).
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from feedrank.config.validation import HistoryConfig, Tolerance
+from feedrank.data import calendar
+from feedrank.data.validation.batch import Batch, Bools, Floats, Ints
+from feedrank.data.validation.daily import DailyFigure, Days, count_days, daily_figures, hour_shares
+
+MAD_TO_SD = 1.4826
+"""Median absolute deviation to standard deviation, normal distribution."""
+WEEK = 7
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One figure of each day against its expectation, [days]; `excess` above 1 stands out, NaN isn't judged."""
+
+    name: str
+    value: Floats
+    expected: Floats
+    excess: Floats
+
+    @property
+    def judged(self) -> bool:
+        """Whether any day could be judged."""
+        return bool(np.isfinite(self.excess).any())
+
+
+@dataclass(frozen=True)
+class History:
+    """The days of a batch and all comparisons."""
+
+    days: Days
+    comparisons: tuple[Comparison, ...]
+
+
+def compare_days(batch: Batch, config: HistoryConfig) -> History:
+    """Compares every day of a batch that has rows with the days before it."""
+    days = count_days(batch)
+    today = batch.limits.now_us // (calendar.US_PER_HOUR * 24) - days.first
+    figures = [*daily_figures(batch, days, config), _hour_figure(batch, days, config)]
+    comparisons = [_compare(figure, days, today=int(today), config=config) for figure in figures]
+    return History(days, (*comparisons, _missing_days(days, today=int(today), config=config)))
+
+
+def _lagged(values: Floats, lags: Ints) -> Floats:
+    """The values `lags` days earlier, [days, lags, ...]; NaN before the first."""
+    places = np.arange(len(values))[:, None] - lags[None, :]
+    out = values[np.maximum(places, 0)]
+    out[places < 0] = np.nan
+    return out
+
+
+def _median(values: Floats, *, axis: int = 1) -> Floats:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.nanmedian(values, axis=axis)
+
+
+def _lag_groups(config: HistoryConfig) -> list[Ints]:
+    lags = np.arange(1, config.window_days + 1)
+    return [lags[:WEEK], lags, lags[lags % WEEK == 0]]
+
+
+def _judged(values: Floats, config: HistoryConfig) -> Bools:
+    """Days that have a value, enough such days before them, and are new enough, [days]."""
+    before = np.isfinite(_lagged(values, np.arange(1, config.window_days + 1))).sum(axis=1)
+    judged = (before >= config.min_days) & np.isfinite(values)
+    if config.judged_days is not None:
+        judged[: -config.judged_days] = False
+    return judged
+
+
+def _compare(figure: DailyFigure, days: Days, *, today: int, config: HistoryConfig) -> Comparison:
+    full = days.rows >= (config.min_day_rows if figure.whole_day else 0)
+    scaled, value = (np.where(full, column, np.nan) for column in (figure.scaled, figure.value))
+    lags = _lag_groups(config)
+    differences = np.stack([figure.scaled - _median(_lagged(scaled, group)) for group in lags])
+    nearest = np.argmin(np.where(np.isfinite(differences), np.abs(differences), np.inf), axis=0)
+    places = np.arange(days.count)
+    difference = differences[nearest, places]
+    expected = np.stack([_median(_lagged(value, group)) for group in lags])[nearest, places]
+    if figure.only_upwards:
+        difference = np.maximum(difference, 0)
+    judged = _judged(scaled, config) & np.isfinite(difference)
+    if figure.whole_day:
+        judged &= places < today
+    excess = np.fmin(
+        _noise_excess(np.where(judged, difference, 0.0), figure.noise, judged, config),
+        _tolerance_excess(figure.value, expected, figure.tolerance),
+    )
+    return Comparison(figure.name, figure.value, expected, np.where(judged, excess, np.nan))
+
+
+def _noise_excess(difference: Floats, noise: Floats, judged: Bools, config: HistoryConfig) -> Floats:
+    """Distance from the expectation over what noise explains; above 1 it doesn't."""
+    ratio = np.divide(difference, noise, out=np.copysign(np.inf, difference), where=noise > 0)
+    ratio[difference == 0] = 0.0
+    ratio /= config.noise_limit * _overdispersion(ratio[judged])
+    before = np.concatenate([[0.0], ratio[:-1]])
+    lasting = np.where(np.sign(ratio) == np.sign(before), 2 * np.fmin(np.abs(ratio), np.abs(before)), 0.0)
+    return np.fmax(np.abs(ratio), lasting)
+
+
+def _overdispersion(ratio: Floats) -> float:
+    """How much more the days vary than independent rows would let them; widened where few days tell it."""
+    if not len(ratio):
+        return 1.0
+    spread = MAD_TO_SD * float(np.median(np.abs(ratio)))
+    return max(1.0, spread if np.isfinite(spread) else 1.0) * (1 + 2 / np.sqrt(len(ratio)))
+
+
+def _tolerance_excess(value: Floats, expected: Floats, tolerance: Tolerance) -> Floats:
+    """Distance from the expectation over what is tolerated anyway; above 1 it matters."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        steps = np.abs(np.log(value / expected)) / np.log(tolerance.factor)
+        distance = np.abs(value - expected) / tolerance.absolute
+    return np.where(value == expected, 0.0, np.fmin(steps, distance))
+
+
+def _hour_figure(batch: Batch, days: Days, config: HistoryConfig) -> DailyFigure:
+    """Total variation distance between the day's hours and those of the days before it; the nearest counts."""
+    full = np.where((days.rows >= config.min_day_rows)[:, None], hour_shares(batch, days), np.nan)
+    distances = []
+    for lags in _lag_groups(config):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            profile = np.nanmean(_lagged(full, lags), axis=1)
+        distances.append(np.abs(full - profile).sum(axis=1) / 2)
+    value = np.fmin.reduce(distances)
+    noise = 1 / np.sqrt(np.maximum(days.rows, 1))
+    return DailyFigure("hour_profile", value, value, noise, config.hour_profile, only_upwards=True, whole_day=True)
+
+
+def _missing_days(days: Days, *, today: int, config: HistoryConfig) -> Comparison:
+    """A day without rows where the days before it, and the same weekdays among them, have enough."""
+    rows = days.rows.astype(np.float64)
+    references = [_median(_lagged(rows, lags)) for lags in _lag_groups(config)]
+    expected = np.fmin.reduce(references)
+    history = np.arange(days.count) >= config.min_days
+    judged = history & (expected >= config.min_day_rows) & (np.arange(days.count) < today)
+    if config.judged_days is not None:
+        judged[: -config.judged_days] = False
+    excess = np.where(days.rows == 0, 2.0, 0.0)
+    return Comparison("missing_days", rows, expected, np.where(judged, excess, np.nan))

@@ -1,0 +1,1 @@
+"""Drift, performance, alerts and triggers."""

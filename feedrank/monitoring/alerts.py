@@ -1,0 +1,129 @@
+"""Alerts: one message per run, no alert twice within its cool-down, nothing lost, and never an error of its own.
+
+A message that no channel takes goes to `dead_letters.jsonl` and is sent again by the next run; every alert is also
+logged. Delivery is at least once: a kill between sending and remembering repeats a message.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from feedrank import storage
+from feedrank.config.monitoring import AlertConfig
+from feedrank.monitoring.channels import Channel, DeliveryError, Message
+from feedrank.monitoring.jsonlines import append_json_line
+from feedrank.monitoring.results import AlertReport
+
+STATE_FILE, DEAD_LETTER_FILE = "alerts.json", "dead_letters.jsonl"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Something that a person should know; alerts with the same key are the same."""
+
+    key: str
+    text: str
+
+
+class Alerter:
+    """Sends alerts over channels, remembering in a folder what it sent."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        channels: Sequence[Channel],
+        config: AlertConfig,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Touches nothing yet."""
+        self._state_path = directory / STATE_FILE
+        self._dead_letters = directory / DEAD_LETTER_FILE
+        self._channels, self._config, self._sleep = channels, config, sleep
+
+    def send(self, alerts: Sequence[Alert], *, title: str, now: datetime) -> AlertReport:
+        """Sends the alerts that are due as one message, after earlier ones that failed."""
+        try:
+            return self._send(alerts, title=title, now=now)
+        except Exception:
+            log.exception("alerts could not be processed: %s", [alert.key for alert in alerts])
+            return AlertReport(failed=[alert.key for alert in alerts])
+
+    def _send(self, alerts: Sequence[Alert], *, title: str, now: datetime) -> AlertReport:
+        self._redeliver()
+        sent_at = self._read_state()
+        cool_down = timedelta(minutes=self._config.cool_down_minutes)
+        due = [a for a in alerts if a.key not in sent_at or now - sent_at[a.key] >= cool_down]
+        suppressed = [alert.key for alert in alerts if alert not in due]
+        if not due:
+            return AlertReport(suppressed=suppressed)
+        message = Message(title=title, text="\n".join(f"- {alert.text}" for alert in due))
+        log.warning("%s\n%s", message.title, message.text)
+        delivered = self._deliver(message)
+        if not delivered:
+            append_json_line(self._dead_letters, asdict(message))
+        # A dead letter counts as sent: the next run sends it from the file.
+        self._write_state({**sent_at, **{alert.key: now for alert in due}}, now=now)
+        keys = [alert.key for alert in due]
+        return (
+            AlertReport(sent=keys, suppressed=suppressed)
+            if delivered
+            else AlertReport(failed=keys, suppressed=suppressed)
+        )
+
+    def _deliver(self, message: Message) -> bool:
+        """Whether a channel took the message; without any channel, the log did."""
+        outcomes = [self._try(channel, message) for channel in self._channels]
+        return any(outcomes) or not outcomes
+
+    def _try(self, channel: Channel, message: Message) -> bool:
+        pause = self._config.backoff_seconds
+        for attempt in range(1, self._config.attempts + 1):
+            try:
+                channel.send(message)
+            except DeliveryError as error:
+                log.warning("%s: attempt %d of %d failed: %s", channel.name, attempt, self._config.attempts, error)
+                if error.permanent:
+                    return False
+            else:
+                return True
+            if attempt < self._config.attempts:
+                self._sleep(pause)
+                pause *= 2
+        return False
+
+    def _redeliver(self) -> None:
+        """Sends the dead letters; those that fail again are kept."""
+        if not self._channels or not self._dead_letters.exists():
+            return
+        kept: list[str] = []
+        for line in self._dead_letters.read_text(encoding="utf-8").splitlines():
+            try:
+                message = Message(**json.loads(line))
+            except (ValueError, TypeError):
+                log.warning("%s: a line that is no message is left out: %.80s", self._dead_letters, line)
+                continue
+            # After one failure the channels are down: trying each letter would only take time.
+            if kept or not self._deliver(message):
+                kept.append(line)
+        storage.write_text(self._dead_letters, "".join(f"{line}\n" for line in kept))
+
+    def _read_state(self) -> dict[str, datetime]:
+        try:
+            content = json.loads(self._state_path.read_text(encoding="utf-8"))
+            return {key: datetime.fromisoformat(moment) for key, moment in content.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, AttributeError, TypeError):
+            log.warning("%s: not readable, so alerts may repeat", self._state_path)
+            return {}
+
+    def _write_state(self, sent_at: dict[str, datetime], *, now: datetime) -> None:
+        horizon = now - timedelta(minutes=self._config.cool_down_minutes)
+        recent = {key: moment.isoformat() for key, moment in sent_at.items() if moment >= horizon}
+        storage.write_text(self._state_path, json.dumps(recent, indent=2, sort_keys=True))

@@ -1,0 +1,274 @@
+"""Drift of features and scores: one window against the reference, one verdict per feature.
+
+A feature has drifted when its test is significant after the correction for many tests *and* its effect is above the
+threshold; either alone is worthless (huge samples are always significant, small ones always far apart).
+
+- Numeric: the KS statistic D. Categorical: chi-square, and Cramér's V as if both samples were equally large, less the
+  value that chance alone gives (cf. W. Bergsma, "A bias-correction for Cramér's V", J. Korean Stat. Soc. 42, 2013).
+  The textbook V depends on the ratio of the sample sizes.
+- Days differ a little without any change: D is significant when it exceeds that tolerance by more than chance, so
+  small windows need a larger D.
+- Missing values are judged apart: the tests can't see them.
+- Features of the calendar are compared with reference rows of the same hours of the week.
+- Features summarise a history that gets longer. Cumulative ones are compared per day of history, and of every D the
+  trend between the two halves of the reference, prolonged to the window, is taken off.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from feedrank import schema
+from feedrank.config.monitoring import DriftConfig, MonitoringConfig
+from feedrank.monitoring import psi
+from feedrank.monitoring.engines import DriftEngine, TestResult, Values
+from feedrank.monitoring.reference import Reference
+from feedrank.monitoring.results import Signal, Status
+from feedrank.tables import US_PER_DAY, timestamps_us
+
+KS_NOISE = 1.36
+"""D of two samples of one distribution is below KS_NOISE · sqrt(1/n + 1/m) in 95 % of the cases (asymptotically)."""
+US_PER_HOUR = US_PER_DAY // 24
+HOURS_PER_WEEK = 168
+CALENDAR_FEATURES = (schema.HOUR_OF_DAY, schema.DAY_OF_WEEK)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One feature of a sample of rows."""
+
+    values: Values
+    """Finite values only."""
+    times_us: NDArray[np.int64]
+    rows: int
+    """Missing ones included."""
+
+    @property
+    def missing_share(self) -> float:
+        """Share of rows without a finite value."""
+        return _missing_share(len(self.values), self.rows)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column in both samples."""
+
+    name: str
+    reference: Sample
+    window: Sample
+    categorical: bool
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """A column after its test, before the correction for many tests."""
+
+    column: Column
+    result: TestResult | None
+    """None when there are not enough rows."""
+    effect: float = 0.0
+    trend: float = 0.0
+
+
+def feature_drift(
+    window: pa.Table, *, reference: Reference, engine: DriftEngine, config: MonitoringConfig
+) -> list[Signal]:
+    """Verdicts on all features; `window` holds independent rows (`reference.FEATURE_SAMPLE`), possibly none."""
+    return column_drift(feature_columns(window, reference=reference, config=config.drift), engine=engine, config=config)
+
+
+def feature_columns(window: pa.Table, *, reference: Reference, config: DriftConfig) -> list[Column]:
+    """All features as they are compared."""
+    return [_column(name, window, reference=reference, config=config) for name in schema.FEATURES]
+
+
+def column_drift(columns: Sequence[Column], *, engine: DriftEngine, config: MonitoringConfig) -> list[Signal]:
+    """Verdicts on columns that are judged together."""
+    tested = [_test(column, engine=engine, config=config) for column in columns]
+    p_values = {t.column.name: t.result.p_value for t in tested if t.result is not None}
+    limits = corrected_limits(p_values, config=config.drift)
+    return [_judge(t, p_threshold=limits.get(t.column.name, config.drift.p_value), config=config) for t in tested]
+
+
+def score_drift(scores: NDArray[np.floating[Any]], *, reference: Reference, config: MonitoringConfig) -> Signal:
+    """Verdict on the scores of independent rows: PSI above its threshold and significant."""
+    bins = psi.ScoreBins(
+        edges=np.array(reference.info.score_edges),
+        shares=np.array(reference.info.score_shares),
+        rows=reference.info.score_bin_rows,
+    )
+    finite = scores[np.isfinite(scores)]
+    enough = not _too_few(len(finite), bins.rows, config=config)
+    found = psi.stability(finite, reference=bins) if enough else None
+    missing = _missing_share(len(finite), len(scores))
+    status: Status = "ok" if found else "not_enough_data"
+    reason = "" if found else _few(len(finite), bins.rows)
+    if missing > config.drift.max_missing_increase and not _too_few(len(scores), bins.rows, config=config):
+        status, reason = "drift", f"{missing:.1%} of the scores are not finite"
+    elif found and found.index > config.drift.psi_threshold and found.p_value < config.drift.p_value:
+        status = "drift"
+        reason = f"the scores moved: PSI {found.index:.2f} (threshold {config.drift.psi_threshold:g})"
+    return Signal(
+        name=schema.SCORE,
+        kind="score",
+        test="psi",
+        statistic=found.index if found else None,
+        effect=found.index if found else None,
+        p_value=found.p_value if found else None,
+        p_threshold=config.drift.p_value,
+        threshold=config.drift.psi_threshold,
+        missing_share=missing,
+        rows=len(finite),
+        reference_rows=bins.rows,
+        status=status,
+        reason=reason,
+    )
+
+
+def corrected_limits(p_values: Mapping[str, float], *, config: DriftConfig) -> dict[str, float]:
+    """The p-value below which each test is significant: Bonferroni, or Benjamini and Hochberg (1995) for `fdr`."""
+    count = max(len(p_values), 1)
+    if config.correction == "bonferroni":
+        return dict.fromkeys(p_values, config.p_value / count)
+    ordered = np.sort(list(p_values.values()))
+    passing = ordered <= config.p_value * np.arange(1, len(ordered) + 1) / count
+    largest = ordered[passing].max() if passing.any() else 0.0
+    return dict.fromkeys(p_values, float(np.nextafter(largest, 1.0)))
+
+
+def cramers_v(reference: Values, window: Values) -> float:
+    """Effect size of a difference of categories, 0 (none) to 1 (no category in common); see the module's text."""
+    categories, codes = np.unique(np.concatenate([reference, window]), return_inverse=True)
+    p, q = (
+        np.bincount(part, minlength=len(categories)) / len(part)
+        for part in (codes[: len(reference)], codes[len(reference) :])
+    )
+    by_chance = (len(categories) - 1) / 4 * (1 / len(reference) + 1 / len(window))
+    return float(np.sqrt(max(0.0, ((p - q) ** 2 / (p + q)).sum() / 2 - by_chance)))
+
+
+def _column(name: str, window: pa.Table, *, reference: Reference, config: DriftConfig) -> Column:
+    start = reference.info.history_start if name in config.cumulative else None
+    rows = _same_hours(reference.features, window) if name in CALENDAR_FEATURES else reference.features
+    return Column(
+        name=name,
+        reference=_sample(rows, name, history_start=start),
+        window=_sample(window, name, history_start=start),
+        categorical=name in schema.CATEGORICAL_FEATURES,
+    )
+
+
+def _test(column: Column, *, engine: DriftEngine, config: MonitoringConfig) -> _Tested:
+    before, now = column.reference, column.window
+    if _too_few(len(now.values), len(before.values), config=config):
+        return _Tested(column, None)
+    if column.categorical:
+        result = engine.chi_square(before.values, now.values)
+        return _Tested(column, result, effect=cramers_v(before.values, now.values))
+    result = engine.kolmogorov_smirnov(before.values, now.values)
+    trend = _trend(before, now, engine=engine)
+    return _Tested(column, result, effect=max(0.0, result.statistic - trend), trend=trend)
+
+
+def _sample(rows: pa.Table, feature: str, *, history_start: datetime | None) -> Sample:
+    """The finite values of a feature; per day since `history_start` when that is given."""
+    raw = pc.cast(rows[feature], pa.float64()).to_numpy()
+    times = timestamps_us(rows)
+    finite = np.isfinite(raw)
+    values, times = raw[finite], times[finite]
+    if history_start is not None:
+        start_us = int(history_start.timestamp() * 1e6)
+        values = values / np.maximum((times - start_us) / US_PER_DAY, 1.0)
+    return Sample(values=values, times_us=times, rows=len(raw))
+
+
+def _same_hours(rows: pa.Table, window: pa.Table) -> pa.Table:
+    """The rows at hours of the week that the window has."""
+
+    def hour_of_week(table: pa.Table) -> NDArray[np.int64]:
+        return timestamps_us(table) // US_PER_HOUR % HOURS_PER_WEEK
+
+    return rows.filter(pa.array(np.isin(hour_of_week(rows), hour_of_week(window))))
+
+
+def _trend(reference: Sample, window: Sample, *, engine: DriftEngine) -> float:
+    """D that the reference's own trend gives at the window's distance, less what chance gives."""
+    middle = np.median(reference.times_us)
+    early = reference.times_us < middle
+    halves = reference.values[early], reference.values[~early]
+    if min(map(len, halves)) < 2:
+        return 0.0
+    distance = engine.kolmogorov_smirnov(*halves).statistic
+    beyond_chance = max(0.0, distance - KS_NOISE * np.sqrt(sum(1 / len(half) for half in halves)))
+    gap = reference.times_us[~early].mean() - reference.times_us[early].mean()
+    lag = window.times_us.mean() - reference.times_us.mean()
+    return float(beyond_chance * np.clip(lag / gap, 0.0, None)) if gap > 0 else 0.0
+
+
+def _judge(tested: _Tested, *, p_threshold: float, config: MonitoringConfig) -> Signal:
+    result, threshold = tested.result, _threshold(tested, p_threshold=p_threshold, config=config)
+    status, reason = _verdict(tested, threshold=threshold, p_threshold=p_threshold, config=config)
+    return Signal(
+        name=tested.column.name,
+        kind="feature",
+        test="chi_square" if tested.column.categorical else "ks",
+        statistic=result.statistic if result else None,
+        p_value=result.p_value if result else None,
+        p_threshold=p_threshold,
+        effect=tested.effect if result else None,
+        threshold=threshold,
+        trend=tested.trend,
+        missing_share=tested.column.window.missing_share,
+        rows=len(tested.column.window.values),
+        reference_rows=len(tested.column.reference.values),
+        status=status,
+        reason=reason,
+    )
+
+
+def _threshold(tested: _Tested, *, p_threshold: float, config: MonitoringConfig) -> float:
+    """The configured threshold; for KS at least the tolerance plus what chance reaches at `p_threshold`."""
+    from scipy.stats import kstwobign
+
+    column, drift = tested.column, config.drift
+    if column.categorical:
+        return drift.thresholds.get(column.name, drift.cramers_v_threshold)
+    wanted = drift.thresholds.get(column.name, drift.ks_threshold)
+    if tested.result is None:
+        return wanted
+    spread = np.sqrt(1 / len(column.window.values) + 1 / len(column.reference.values))
+    return max(wanted, drift.ks_tolerance + float(kstwobign.isf(p_threshold) * spread))
+
+
+def _verdict(tested: _Tested, *, threshold: float, p_threshold: float, config: MonitoringConfig) -> tuple[Status, str]:
+    feature, result = tested.column.name, tested.result
+    window, reference = tested.column.window, tested.column.reference
+    more_missing = window.missing_share - reference.missing_share > config.drift.max_missing_increase
+    if more_missing and not _too_few(window.rows, reference.rows, config=config):
+        return "drift", f"{feature} is missing in {window.missing_share:.1%} of the rows"
+    if result is None:
+        return "not_enough_data", _few(len(window.values), len(reference.values))
+    if not np.isfinite([result.p_value, result.statistic]).all():
+        return "error", f"the test of {feature} gave no number; look at its values"
+    if tested.effect > threshold and result.p_value < p_threshold:
+        name = "Cramér's V" if tested.column.categorical else "KS distance"
+        return "drift", f"{feature} moved: {name} {tested.effect:.2f} (threshold {threshold:.2f})"
+    return "ok", ""
+
+
+def _too_few(rows: int, reference_rows: int, *, config: MonitoringConfig) -> bool:
+    return rows * reference_rows < config.window.min_effective_rows * (rows + reference_rows) or not rows
+
+
+def _few(rows: int, reference_rows: int) -> str:
+    return f"not enough data: {rows} independent rows against {reference_rows} of the reference"
+
+
+def _missing_share(present: int, rows: int) -> float:
+    return 1 - present / rows if rows else 0.0

@@ -1,0 +1,208 @@
+"""The reference of a model: a sample of its features and its test-split scores, saved inside its bundle.
+
+The feature sample is drawn from the latest days of the rows that the model was trained and judged on (train and test
+split), not from all of the training data: user and item histories grow with time, so months-old rows differ from
+today's without any drift. It holds one row per user and window length (see `sampling.py`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from feedrank import schema
+from feedrank.config.monitoring import MonitoringConfig
+from feedrank.errors import DataError
+from feedrank.monitoring import psi
+from feedrank.monitoring.sampling import drift_sample
+from feedrank.tables import COMPRESSION, read_parquet, timestamps_us
+
+FEATURES_FILE, SCORES_FILE, INFO_FILE = "features.parquet", "scores.parquet", "reference.json"
+SEED = 0
+US_PER_MINUTE = 60_000_000
+
+FEATURE_SAMPLE = pa.schema([pa.field(schema.USER_ID, pa.int64()), pa.field(schema.TIMESTAMP, schema.TIMESTAMP_TYPE),
+                            *schema.FEATURE_FIELDS])  # fmt: skip
+SCORE_SAMPLE = pa.schema(
+    [
+        *(
+            schema.FEATURE_TABLE.field(name)
+            for name in (schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.TARGET)
+        ),
+        pa.field(schema.SCORE, pa.float32()),
+        *(schema.FEATURE_TABLE.field(name) for name in schema.DEVICE_COLUMNS),
+    ]
+)
+
+
+class ReferenceInfo(BaseModel):
+    """`reference.json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    model_version: str
+    feature_fingerprint: str
+    metrics: dict[str, float]
+    """Of the test split; `auc` and `log_loss` are always there."""
+    label_rate: float
+    """Click-through rate of the test split."""
+    history_start: datetime
+    """First event behind the features; cumulative features are compared per day since then."""
+    end: datetime
+    """Last event of the reference."""
+    score_edges: list[float]
+    """Inner edges of the score bins; the outer bins are open."""
+    score_shares: list[float]
+    score_bin_rows: int
+    """Independent rows behind the shares."""
+    train_rows: int
+    test_rows: int
+    feature_rows: int
+    score_rows: int
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model's reference as read from its bundle."""
+
+    info: ReferenceInfo
+    features: pa.Table
+    """Columns of `FEATURE_SAMPLE`."""
+    scores: pa.Table
+    """Columns of `SCORE_SAMPLE`."""
+
+
+def build_reference(
+    train: pa.Table,
+    test: pa.Table,
+    test_scores: NDArray[np.floating[Any]],
+    *,
+    model_version: str,
+    metrics: Mapping[str, float],
+    config: MonitoringConfig,
+    directory: Path,
+) -> ReferenceInfo:
+    """Writes the reference of a model to `directory`, usually `reference` in a bundle that is being written.
+
+    Args:
+        train: `schema.FEATURE_TABLE` of the training split.
+        test: `schema.FEATURE_TABLE` of the test split.
+        test_scores: the model's click probabilities of the test rows, shape [test rows].
+        model_version: as written to the prediction log.
+        metrics: of the test split; `auc` and `log_loss` are needed.
+        config: the monitoring configuration.
+        directory: is made when it is missing.
+
+    Raises:
+        DataError: an empty split, scores that don't fit the test rows or aren't finite, a missing metric.
+    """
+    _check_inputs(train, test, test_scores, metrics)
+    features = _feature_sample(train, test, config)
+    scores, bins = _score_sample(test, test_scores, config)
+    info = ReferenceInfo(
+        model_version=model_version,
+        feature_fingerprint=schema.feature_fingerprint(),
+        metrics={name: float(value) for name, value in metrics.items()},
+        label_rate=float(test[schema.TARGET].to_numpy().mean()),
+        history_start=_to_datetime(timestamps_us(train).min()),
+        end=_to_datetime(timestamps_us(test).max()),
+        score_edges=bins.edges.tolist(),
+        score_shares=bins.shares.tolist(),
+        score_bin_rows=bins.rows,
+        train_rows=train.num_rows,
+        test_rows=test.num_rows,
+        feature_rows=features.num_rows,
+        score_rows=scores.num_rows,
+    )
+    # Plain writes: the bundle around it is written aside and renamed as a whole.
+    directory.mkdir(parents=True, exist_ok=True)
+    pq.write_table(features, directory / FEATURES_FILE, compression=COMPRESSION)
+    pq.write_table(scores, directory / SCORES_FILE, compression=COMPRESSION)
+    (directory / INFO_FILE).write_text(info.model_dump_json(indent=2), encoding="utf-8")
+    return info
+
+
+def load_reference(directory: Path) -> Reference:
+    """Reads a reference.
+
+    Raises:
+        DataError: a file is missing or unreadable, or the reference is of another feature schema.
+    """
+    path = directory / INFO_FILE
+    try:
+        info = ReferenceInfo.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error}); train a model, its bundle has a reference") from error
+    except ValidationError as error:
+        raise DataError(f"{path}: not a valid reference ({error}); train the model again") from error
+    if info.feature_fingerprint != schema.feature_fingerprint():
+        raise DataError(
+            f"{path}: reference of feature schema {info.feature_fingerprint}, this code has "
+            f"{schema.feature_fingerprint()}; monitor with the image that the model was trained with"
+        )
+    return Reference(
+        info=info,
+        features=read_parquet(directory / FEATURES_FILE, columns=FEATURE_SAMPLE.names),
+        scores=read_parquet(directory / SCORES_FILE, columns=SCORE_SAMPLE.names),
+    )
+
+
+def _check_inputs(
+    train: pa.Table, test: pa.Table, test_scores: NDArray[np.floating[Any]], metrics: Mapping[str, float]
+) -> None:
+    for name, table in (("train", train), ("test", test)):
+        if not table.num_rows:
+            raise DataError(f"the {name} split has no rows; a reference needs both splits")
+    if test_scores.shape != (test.num_rows,):
+        raise DataError(f"test scores have shape {test_scores.shape}, the test split has {test.num_rows} rows")
+    if not np.isfinite(test_scores).all():
+        raise DataError("test scores hold NaN or infinity; the model is broken, don't register it")
+    missing = sorted({"auc", "log_loss"} - set(metrics))
+    if missing:
+        raise DataError(f"metrics lack {', '.join(missing)}; evaluate the model on its test split first")
+
+
+def _feature_sample(train: pa.Table, test: pa.Table, config: MonitoringConfig) -> pa.Table:
+    rows = pa.concat_tables([table.select(FEATURE_SAMPLE.names) for table in (train, test)])
+    end_us = int(timestamps_us(rows).max()) + 1
+    earliest_us = end_us - timedelta(days=config.reference.days) // timedelta(microseconds=1)
+    rows = rows.filter(pa.array(timestamps_us(rows) >= earliest_us))
+    return rows.take(
+        pa.array(sample_rows(rows, end_us=end_us, max_rows=config.reference.max_feature_rows, config=config))
+    )
+
+
+def _score_sample(
+    test: pa.Table, test_scores: NDArray[np.floating[Any]], config: MonitoringConfig
+) -> tuple[pa.Table, psi.ScoreBins]:
+    scored = test.append_column(schema.SCORE, pa.array(test_scores.astype(np.float32))).select(SCORE_SAMPLE.names)
+    end_us = int(timestamps_us(test).max()) + 1
+    independent = sample_rows(test, end_us=end_us, max_rows=config.reference.max_score_rows, config=config)
+    bins = psi.score_bins(test_scores[independent], bins=config.reference.score_bins)
+    rng = np.random.default_rng(SEED)
+    kept = np.sort(rng.permutation(test.num_rows)[: config.reference.max_score_rows])
+    return scored.take(pa.array(kept)), bins
+
+
+def sample_rows(table: pa.Table, *, end_us: int, max_rows: int, config: MonitoringConfig) -> NDArray[np.int64]:
+    """Indices of the rows of a table (with user and time) that drift tests may see, see `sampling.drift_sample`."""
+    return drift_sample(
+        table[schema.USER_ID].to_numpy(),
+        timestamps_us(table),
+        gap_us=int(config.window.visit_gap_minutes * US_PER_MINUTE),
+        period_us=config.window_length // timedelta(microseconds=1),
+        end_us=end_us,
+        max_rows=max_rows,
+        seed=SEED,
+    )
+
+
+def _to_datetime(time_us: np.int64) -> datetime:
+    return datetime.fromtimestamp(0, tz=UTC) + timedelta(microseconds=int(time_us))

@@ -1,0 +1,254 @@
+"""One monitoring run: what the CronJob, the pipeline's steps and `feedrank monitor` call.
+
+It judges every window that ended since the last run (on a grid of `window.step_hours`, the latest one always again),
+raises alarms, sends alerts, decides on a retraining, and writes the history, a report and the typed result:
+
+    OUTPUT/history.parquet          one row per window and signal
+    OUTPUT/retraining.jsonl         every trigger and its reasons
+    OUTPUT/runs/TIME/result.json    `MonitoringResult`; beside it report.html
+    OUTPUT/alerts.json, dead_letters.jsonl
+
+An error (no reference, a damaged history, …) is alerted and raised; as the history is written last, the next run
+makes up for the windows that this one could not finish.
+"""
+
+import contextlib
+import json
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from feedrank import storage
+from feedrank.config.monitoring import MonitoringConfig
+from feedrank.errors import FeedrankError, StorageError
+from feedrank.monitoring import history as histories
+from feedrank.monitoring.alerts import Alert, Alerter
+from feedrank.monitoring.channels import Channel, configured_channels
+from feedrank.monitoring.engines import drift_engine
+from feedrank.monitoring.reference import Reference, load_reference
+from feedrank.monitoring.report import write_report
+from feedrank.monitoring.results import Alarm, AlertReport, MonitoringResult, TriggerDecision, Verdict, WindowResult
+from feedrank.monitoring.traffic import error_rate_signal
+from feedrank.monitoring.triggers import NOT_STARTED, RetrainingLog
+from feedrank.monitoring.window import Evaluation, Sources, evaluate_window
+
+RUNS, RESULT_FILE, REPORT_FILE = "runs", "result.json", "report.html"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+USUAL_WINDOWS = 28
+"""Earlier windows that tell the usual share of requests with feedback."""
+RETRAINING_KINDS = ("feature", "score", "performance")
+"""Alarms that a retraining can mend; slow answers and broken feedback need a person."""
+MAX_NAMED = 3
+
+
+def monitor(
+    *,
+    reference_directory: Path,
+    sources: Sources,
+    output: Path,
+    config: MonitoringConfig,
+    now: datetime,
+    channels: Sequence[Channel] | None = None,
+    start_retraining: Callable[[TriggerDecision], None] | None = None,
+) -> MonitoringResult:
+    """Runs the monitor once and saves what it found below `output`.
+
+    Args:
+        reference_directory: `reference` in the bundle of the model that is watched (the champion).
+        sources: prediction log and feedback.
+        output: folder that all runs share.
+        config: the monitoring configuration.
+        now: the present time.
+        channels: of the alerts; by default those of the configuration.
+        start_retraining: starts a retraining; without it the caller acts on `trigger.start` of the result.
+
+    Raises:
+        StorageError: another monitor runs on the same output.
+        FeedrankError: the run can't be done; an alert was sent.
+    """
+    alerter = _alerter(output, config=config, channels=channels)
+    with _only_monitor(output):
+        try:
+            result, history = _judge(
+                load_reference(reference_directory), sources=sources, output=output, config=config, now=now,
+                alerter=alerter, start_retraining=start_retraining,
+            )  # fmt: skip
+            storage.write_text(Path(result.report).with_name(RESULT_FILE), result.model_dump_json(indent=2))
+            histories.write_history(history, output / histories.FILE, keep_days=config.history_days)
+        except Exception as error:
+            _alert_failure(error, alerter=alerter, now=now)
+            raise
+    return result
+
+
+def alert_failure(
+    error: Exception,
+    *,
+    output: Path,
+    config: MonitoringConfig,
+    now: datetime,
+    channels: Sequence[Channel] | None = None,
+) -> AlertReport:
+    """Tells people that a step around the monitor failed, such as finding the champion in the registry."""
+    return _alert_failure(error, alerter=_alerter(output, config=config, channels=channels), now=now)
+
+
+def _alert_failure(error: Exception, *, alerter: Alerter, now: datetime) -> AlertReport:
+    kind = type(error).__name__
+    text = f"{error}; nothing is lost, the next run catches up" if isinstance(error, FeedrankError) else repr(error)
+    alert = Alert(key=f"failure:{kind}", text=text)
+    return alerter.send([alert], title=f"feedrank monitoring failed ({kind})", now=now)
+
+
+def _alerter(output: Path, *, config: MonitoringConfig, channels: Sequence[Channel] | None) -> Alerter:
+    chosen = configured_channels(config.alerts) if channels is None else channels
+    return Alerter(output, channels=chosen, config=config.alerts)
+
+
+def _judge(
+    reference: Reference,
+    *,
+    sources: Sources,
+    output: Path,
+    config: MonitoringConfig,
+    now: datetime,
+    alerter: Alerter,
+    start_retraining: Callable[[TriggerDecision], None] | None,
+) -> tuple[MonitoringResult, pa.Table]:
+    """The result of a run, its alerts sent and its report written; and the history with its windows."""
+    version = reference.info.model_version
+    evaluations, history = _judge_windows(
+        reference, sources=sources, history=histories.read_history(output / histories.FILE), config=config, now=now
+    )
+    windows = [evaluation.result for evaluation in evaluations]
+    ends = [window.end for window in windows]
+    alarms = histories.alarms(history, model_version=version, ends=ends, config=config.drift)
+    headline = _headline(alarms, windows[-1], config)
+    trigger, warnings = _trigger(alarms, output=output, config=config, now=now, start=start_retraining)
+    alerts = [Alert(key=f"{version}:{alarm.signal}", text=alarm.reason) for alarm in alarms]
+    alerts += [Alert(key="retraining", text=warning) for warning in warnings]
+    report = output / RUNS / f"{now:%Y%m%dT%H%M%SZ}" / REPORT_FILE
+    result = MonitoringResult(
+        created_at=now,
+        model_version=version,
+        engine=config.drift.engine,
+        headline=headline,
+        verdict=_verdict(alarms, windows[-1]),
+        windows=windows,
+        alarms=alarms,
+        trigger=trigger,
+        alerts=alerter.send(alerts, title=headline, now=now),
+        warnings=warnings,
+        report=str(report),
+    )
+    sample = evaluations[-1].sample
+    write_report(result, sample=sample, reference=reference, history=history, config=config, path=report)
+    return result, history
+
+
+def _judge_windows(
+    reference: Reference, *, sources: Sources, history: pa.Table, config: MonitoringConfig, now: datetime
+) -> tuple[list[Evaluation], pa.Table]:
+    """The due windows, and the history with them."""
+    engine, version = drift_engine(config.drift), reference.info.model_version
+    ends = due_windows(histories.last_window_end(history, model_version=version), now=now, config=config)
+    evaluations = []
+    for end in ends:
+        usual = histories.earlier_median(
+            history, "feedback_share", model_version=version, before=end, windows=USUAL_WINDOWS
+        )
+        evaluation = evaluate_window(
+            end, reference=reference, engine=engine, sources=sources, usual_feedback_share=usual, config=config, now=now
+        )
+        evaluations.append(_with_error_rate(evaluation, config) if end == ends[-1] else evaluation)
+        history = histories.add_window(history, evaluations[-1].result)
+    return evaluations, history
+
+
+def due_windows(last_end: datetime | None, *, now: datetime, config: MonitoringConfig) -> list[datetime]:
+    """Ends of the windows to judge, oldest first: those after `last_end`, and the latest one in any case."""
+    step = timedelta(hours=config.window.step_hours)
+    latest = now - (now - EPOCH) % step
+    if last_end is None:
+        # A first run has no history to count K of M windows in, so it makes its own.
+        return [latest - step * index for index in reversed(range(config.drift.m))]
+    missed = max(0, (latest - last_end) // step)
+    return [latest - step * index for index in reversed(range(min(max(missed, 1), config.window.max_catch_up)))]
+
+
+def _with_error_rate(evaluation: Evaluation, config: MonitoringConfig) -> Evaluation:
+    """Adds the predictor's own error rate, which is known for now only, to the latest window."""
+    url = config.performance.metrics_url
+    if not url:
+        return evaluation
+    result, warnings = evaluation.result, list(evaluation.result.warnings)
+    rate, requests = None, 0
+    try:
+        request = urllib.request.Request(url, headers={"Accept": "application/json"})
+        with urllib.request.urlopen(request, timeout=config.alerts.timeout_seconds) as answer:
+            metrics = json.load(answer)
+        rate, requests = float(metrics["error_rate"]), int(metrics["requests_total"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        warnings.append(f"{url}: the predictor's metrics could not be read ({type(error).__name__}: {error})")
+    signal = error_rate_signal(rate, requests=requests, config=config.performance)
+    updated = result.model_copy(update={"signals": [*result.signals, signal], "warnings": warnings})
+    return Evaluation(updated, evaluation.sample)
+
+
+def _trigger(
+    alarms: Sequence[Alarm],
+    *,
+    output: Path,
+    config: MonitoringConfig,
+    now: datetime,
+    start: Callable[[TriggerDecision], None] | None,
+) -> tuple[TriggerDecision, list[str]]:
+    """The decision on a retraining, and what went wrong in starting it."""
+    record = RetrainingLog(output, config=config.retraining)
+    reasons = [alarm.reason for alarm in alarms if alarm.active and alarm.kind in RETRAINING_KINDS]
+    broken = [alarm.reason for alarm in alarms if alarm.active and alarm.kind == "feedback"]
+    forbidden = f"a model trained on broken feedback is worse: {broken[0]}" if broken else ""
+    decision = record.decide(reasons, now=now, forbidden=forbidden)
+    if not decision.start or start is None:
+        return decision, []
+    try:
+        start(decision)
+    except Exception as error:
+        record.finish(decision.request_id, outcome=NOT_STARTED, now=now)
+        refused = f"it could not be started ({type(error).__name__}: {error}); the next run tries again"
+        return decision.model_copy(update={"start": False, "refused_because": refused}), [f"retraining: {refused}"]
+    return decision, []
+
+
+def _verdict(alarms: Sequence[Alarm], latest: WindowResult) -> Verdict:
+    if alarms:
+        return "alarm"
+    judged = any(signal.status == "ok" for signal in latest.signals if signal.kind in RETRAINING_KINDS)
+    return "healthy" if judged else "not_enough_data"
+
+
+def _headline(alarms: Sequence[Alarm], latest: WindowResult, config: MonitoringConfig) -> str:
+    model = f"Model {latest.model_version}, {config.window.hours} h to {latest.end:%Y-%m-%d %H:%M} UTC"
+    if alarms:
+        named = "; ".join(alarm.reason for alarm in alarms[:MAX_NAMED])
+        more = f"; and {len(alarms) - MAX_NAMED} more" if len(alarms) > MAX_NAMED else ""
+        return f"{model}: {named}{more}."
+    if _verdict(alarms, latest) == "not_enough_data":
+        return f"{model}: not enough data for a verdict ({latest.sample_rows} users, {latest.predictions} predictions)."
+    watch = [signal.name for signal in latest.signals if signal.flagged]
+    if watch:
+        return f"{model}: no alarm yet, but this window flags {', '.join(watch[:MAX_NAMED])}."
+    return f"{model}: no drift, and the model is as good as on its test split."
+
+
+@contextlib.contextmanager
+def _only_monitor(output: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(storage.exclusive(output / "monitor"))
+        except StorageError as error:
+            raise StorageError(f"{output}: another monitor runs on this folder; wait for it to end") from error
+        yield

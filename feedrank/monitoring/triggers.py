@@ -1,0 +1,156 @@
+"""Whether a retraining starts: at most one at a time, not within the cool-down, every decision recorded.
+
+`retraining.jsonl` holds one event per line: `requested` and `refused` with their reasons, `began`, `finished`.
+A retraining that died doesn't block the next one for ever: a local one holds an operating-system lock that dies with
+it, one on a cluster has a lease that runs out.
+"""
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import filelock
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from feedrank.config.monitoring import RetrainingConfig
+from feedrank.errors import StorageError
+from feedrank.monitoring.jsonlines import append_json_line
+from feedrank.monitoring.results import TriggerDecision
+from feedrank.storage import exclusive
+
+FILE = "retraining.jsonl"
+LOCK_TIMEOUT_SECONDS = 10.0
+NOT_STARTED = "not started"
+"""Outcome of a request whose start failed; it doesn't count for the cool-down."""
+
+
+class Event(BaseModel):
+    """One line of the record."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    event: Literal["requested", "refused", "began", "finished"]
+    request_id: str
+    at: datetime
+    reasons: list[str] = []
+    refused_because: str = ""
+    outcome: str = ""
+
+
+class RetrainingLog:
+    """The record of all retrainings in a folder that their runs share."""
+
+    def __init__(self, directory: Path, *, config: RetrainingConfig) -> None:
+        """Touches nothing yet."""
+        self._path = directory / FILE
+        self._run = directory / "retraining.run"
+        self._config = config
+
+    def decide(self, reasons: Sequence[str], *, now: datetime, forbidden: str = "") -> TriggerDecision:
+        """Decides on a retraining and records it; without a reason nothing is recorded.
+
+        Args:
+            reasons: what speaks for it.
+            now: the present time.
+            forbidden: why the caller won't have one, such as broken data to train on.
+
+        Raises:
+            StorageError: the record can't be locked or written.
+        """
+        decision = TriggerDecision(request_id=str(uuid.uuid4()), decided_at=now, start=False, reasons=list(reasons))
+        if not reasons:
+            return decision
+        with self._locked():
+            self._bury_crashed(now)
+            obstacle = forbidden or self._obstacle(now)
+            event: Literal["requested", "refused"] = "refused" if obstacle else "requested"
+            self._append(
+                Event(
+                    event=event,
+                    request_id=decision.request_id,
+                    at=now,
+                    reasons=decision.reasons,
+                    refused_because=obstacle,
+                )
+            )
+        return decision.model_copy(update={"start": not obstacle, "refused_because": obstacle})
+
+    @contextlib.contextmanager
+    def running(self, request_id: str, *, clock: Callable[[], datetime]) -> Iterator[None]:
+        """Holds the right to retrain in this process, and records the beginning and the end.
+
+        Raises:
+            StorageError: another retraining runs.
+        """
+        with exclusive(self._run):
+            with self._locked():
+                self._append(Event(event="began", request_id=request_id, at=clock()))
+            try:
+                yield
+            except BaseException as error:
+                self.finish(request_id, outcome=f"failed: {type(error).__name__}: {error}", now=clock())
+                raise
+            self.finish(request_id, outcome="succeeded", now=clock())
+
+    def finish(self, request_id: str, *, outcome: str, now: datetime) -> None:
+        """Records the end of a retraining, and so frees the way for the next one."""
+        with self._locked():
+            self._append(Event(event="finished", request_id=request_id, at=now, outcome=outcome))
+
+    def events(self) -> list[Event]:
+        """All events; a line that a crash cut off is left out."""
+        events = []
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        for line in lines:
+            with contextlib.suppress(ValidationError):
+                events.append(Event.model_validate_json(line))
+        return events
+
+    def _open_request(self) -> Event | None:
+        """The latest request, if it has no end."""
+        events = self.events()
+        finished = {event.request_id for event in events if event.event == "finished"}
+        requests = [event for event in events if event.event == "requested" and event.request_id not in finished]
+        return requests[-1] if requests else None
+
+    def _obstacle(self, now: datetime) -> str:
+        request, lease = self._open_request(), timedelta(hours=self._config.lease_hours)
+        if request is not None and now - request.at < lease:
+            return f"retraining {request.request_id} runs since {request.at:%Y-%m-%d %H:%M} UTC"
+        pause = timedelta(hours=self._config.cool_down_hours)
+        started = self._last_start()
+        if started is not None and now - started < pause:
+            hours = self._config.cool_down_hours
+            return f"cool-down: the last retraining started {started:%Y-%m-%d %H:%M} UTC, less than {hours:g} h ago"
+        return ""
+
+    def _last_start(self) -> datetime | None:
+        events = self.events()
+        failed = {event.request_id for event in events if event.outcome == NOT_STARTED}
+        starts = [e.at for e in events if e.event == "requested" and e.request_id not in failed]
+        return max(starts, default=None)
+
+    def _bury_crashed(self, now: datetime) -> None:
+        """Records the end of a local retraining whose process is gone: it began, but nobody holds its lock."""
+        request = self._open_request()
+        if request is None or not any(
+            event.event == "began" and event.request_id == request.request_id for event in self.events()
+        ):
+            return
+        with contextlib.suppress(StorageError), exclusive(self._run):
+            self._append(Event(event="finished", request_id=request.request_id, at=now, outcome="crashed"))
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with filelock.FileLock(f"{self._path}.lock", timeout=LOCK_TIMEOUT_SECONDS):
+                yield
+        except filelock.Timeout as error:
+            raise StorageError(f"{self._path}: locked by another process for {LOCK_TIMEOUT_SECONDS:g} s") from error
+
+    def _append(self, event: Event) -> None:
+        append_json_line(self._path, event.model_dump(mode="json"))

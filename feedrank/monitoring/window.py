@@ -1,0 +1,197 @@
+"""All verdicts on one window: drift, performance, serving and feedback."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from feedrank import schema
+from feedrank.config.monitoring import MonitoringConfig
+from feedrank.monitoring.drift import feature_drift, score_drift
+from feedrank.monitoring.engines import DriftEngine
+from feedrank.monitoring.feedback import Joined, join_feedback, without_duplicates
+from feedrank.monitoring.performance import Shown, measure, performance_signals
+from feedrank.monitoring.recent import future_rows, read_feedback, read_predictions
+from feedrank.monitoring.reference import Reference, sample_rows
+from feedrank.monitoring.results import Metrics, Segment, WindowResult
+from feedrank.monitoring.traffic import feedback_signals, latency_signal, measure_visits
+from feedrank.tables import timestamps_us
+
+NEW_USERS = "new users"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the recent data lies; both are partitioned by date."""
+
+    predictions: Path
+    feedback: Path
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A window's verdicts, and the rows behind the drift tests for the plots."""
+
+    result: WindowResult
+    sample: pa.Table
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What is read for one window."""
+
+    start: datetime
+    end: datetime
+    predictions: pa.Table
+    """Of the window, all model versions."""
+    joined: Joined
+    feedback: pa.Table
+    """Of the window and the one before, without duplicates."""
+    warnings: list[str]
+
+
+def evaluate_window(
+    end: datetime,
+    *,
+    reference: Reference,
+    engine: DriftEngine,
+    sources: Sources,
+    usual_feedback_share: float | None,
+    config: MonitoringConfig,
+    now: datetime,
+) -> Evaluation:
+    """Judges the window that ends at `end` (excluded).
+
+    Args:
+        end: where the window ends.
+        reference: of the model that is watched; rows of other versions are measured, not judged.
+        engine: of the drift tests.
+        sources: prediction log and feedback.
+        usual_feedback_share: share of requests with feedback in earlier windows, if there were any.
+        config: the monitoring configuration.
+        now: to notice rows from the future.
+    """
+    window = _read(end, sources=sources, config=config, now=now)
+    version = reference.info.model_version
+    tested = _rows_under_test(window, version=version, config=config)
+    sample = tested.take(pa.array(sample_rows(tested, end_us=_us(end), max_rows=config.window.max_rows, config=config)))
+    versions = list(_versions(window, config))
+    served = next((v for v in versions if v.name == version), None)
+    served = served or measure(_nothing(), name=version, config=config.performance)
+    signals = [
+        *feature_drift(sample, reference=reference, engine=engine, config=config),
+        score_drift(sample[schema.SCORE].to_numpy(), reference=reference, config=config),
+        *performance_signals(served, reference=reference, config=config.performance),
+        latency_signal(window.predictions, config=config.performance),
+        *feedback_signals(window.predictions, window.joined, end=end, usual_share=usual_feedback_share, config=config),
+    ]
+    result = WindowResult(
+        start=window.start,
+        end=end,
+        model_version=version,
+        predictions=window.predictions.num_rows,
+        sample_rows=sample.num_rows,
+        feedback=window.joined.counts,
+        signals=signals,
+        versions=versions,
+        visits=measure_visits(window.feedback, start=window.start, config=config),
+        segments=list(_segments(window, sample, reference=reference, engine=engine, config=config)),
+        warnings=[*window.warnings, *_version_warnings(versions, tested, version)],
+    )
+    return Evaluation(result, sample)
+
+
+def _read(end: datetime, *, sources: Sources, config: MonitoringConfig, now: datetime) -> _Window:
+    start = end - config.window_length
+    attribution = timedelta(minutes=config.window.attribution_minutes)
+    log = read_predictions(sources.predictions, start=start - attribution, end=end, expected_from=start)
+    feedback = read_feedback(sources.feedback, start=start - config.window_length, end=end, expected_from=start)
+    inside = pa.array(timestamps_us(feedback.rows) >= _us(start))
+    joined = join_feedback(log.rows, feedback.rows.filter(inside), config=config.window)
+    earlier = int((timestamps_us(log.rows) < _us(start)).sum())
+    warnings = [*log.warnings, *feedback.warnings]
+    future = future_rows(log.rows, now=now, skew_seconds=config.window.clock_skew_seconds)
+    if future:
+        warnings.append(f"{sources.predictions}: {future} rows are stamped in the future; check the predictor's clock")
+    return _Window(
+        start=start,
+        end=end,
+        predictions=log.rows.slice(earlier),
+        joined=joined.without_first(earlier),
+        feedback=without_duplicates(feedback.rows),
+        warnings=warnings,
+    )
+
+
+def _rows_under_test(window: _Window, *, version: str, config: MonitoringConfig) -> pa.Table:
+    rows = window.predictions
+    if config.window.population == "impressions":
+        rows = rows.take(pa.array(window.joined.rows))
+    return rows.filter(pc.equal(rows[schema.MODEL_VERSION], version))
+
+
+def _shown(window: _Window) -> tuple[pa.Table, Shown]:
+    """Shown predictions with finite scores: their rows, and the arrays that metrics need."""
+    rows = window.predictions.take(pa.array(window.joined.rows))
+    scores = pc.cast(rows[schema.SCORE], pa.float64()).to_numpy()
+    usable = np.isfinite(scores)
+    engaged = np.maximum(window.joined.like, window.joined.share)
+    shown = Shown(
+        users=rows[schema.USER_ID].to_numpy(),
+        scores=scores,
+        clicks=window.joined.click.astype(np.float64),
+        engaged=engaged.astype(np.float64),
+    )
+    return rows.filter(pa.array(usable)), shown.part(usable)
+
+
+def _versions(window: _Window, config: MonitoringConfig) -> Iterator[Metrics]:
+    rows, shown = _shown(window)
+    names = rows[schema.MODEL_VERSION].to_pandas()
+    for name in sorted(names.dropna().unique()):
+        yield measure(shown.part((names == name).to_numpy()), name=name, config=config.performance)
+
+
+def _segments(
+    window: _Window, sample: pa.Table, *, reference: Reference, engine: DriftEngine, config: MonitoringConfig
+) -> Iterator[Segment]:
+    rows, shown = _shown(window)
+    for name in (*schema.DEVICES, NEW_USERS):
+        part = sample.filter(_in_segment(sample, name, config))
+        expected = replace(reference, features=reference.features.filter(_in_segment(reference.features, name, config)))
+        signals = feature_drift(part, reference=expected, engine=engine, config=config)
+        chosen = shown.part(_in_segment(rows, name, config).to_numpy(zero_copy_only=False))
+        yield Segment(
+            metrics=measure(chosen, name=name, config=config.performance),
+            drifted=[signal.name for signal in signals if signal.flagged],
+            rows=part.num_rows,
+        )
+
+
+def _in_segment(rows: pa.Table, name: str, config: MonitoringConfig) -> pa.Array:
+    if name == NEW_USERS:
+        chosen = pc.less_equal(rows[schema.USER_INTERACTION_COUNT], config.performance.new_user_max_impressions)
+    else:
+        chosen = pc.equal(rows[schema.DEVICE_COLUMNS[schema.DEVICES.index(name)]], 1)
+    return pc.fill_null(chosen, False).combine_chunks()
+
+
+def _version_warnings(versions: list[Metrics], tested: pa.Table, version: str) -> Iterator[str]:
+    others = [f"{v.name} ({v.impressions} impressions)" for v in versions if v.name != version]
+    if others and not tested.num_rows:
+        yield f"the window has no rows of model {version}, only of {', '.join(others)}; is another model deployed?"
+
+
+def _nothing() -> Shown:
+    empty: NDArray[np.float64] = np.empty(0)
+    return Shown(users=np.empty(0, dtype=np.int64), scores=empty, clicks=empty, engaged=empty)
+
+
+def _us(moment: datetime) -> int:
+    return int(pd.Timestamp(moment).value // 1000)

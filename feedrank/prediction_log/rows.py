@@ -1,0 +1,71 @@
+"""From spool batches (one row per request) to rows of the log (one per item, `schema.PREDICTION_LOG`)."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from feedrank import schema
+from feedrank.features.aggregates import Ints
+from feedrank.prediction_log.spool import COUNTER, DEVICE, ITEM_IDS, ITEM_VALUES, SCORES, SHARED_FIELDS
+from feedrank.scoring.features import ITEM_FEATURES
+
+COUNTER_DIGITS, POSITION_DIGITS = 10, 3
+
+
+def log_rows(requests: pa.Table, *, boot: str) -> pa.Table:
+    """The log's rows of some requests, in the order of their timestamps; items of a request by rank."""
+    requests = requests.take(pc.sort_indices(requests[schema.TIMESTAMP])).combine_chunks()
+    sizes = pc.list_value_length(requests[ITEM_IDS]).to_numpy().astype(np.int64)
+    request_of_row = np.repeat(np.arange(len(sizes)), sizes)
+    position = np.arange(len(request_of_row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+
+    def repeated(name: str) -> pa.Array:
+        return requests[name].combine_chunks().take(pa.array(request_of_row))
+
+    item_values = pc.list_flatten(requests[ITEM_VALUES]).combine_chunks()
+    matrix = item_values.flatten().to_numpy().reshape(-1, len(ITEM_FEATURES))
+    columns = {
+        schema.PREDICTION_ID: _prediction_ids(boot, requests[COUNTER].to_numpy()[request_of_row], position),
+        schema.TIMESTAMP: repeated(schema.TIMESTAMP).cast(schema.TIMESTAMP_TYPE),
+        schema.USER_ID: repeated(schema.USER_ID),
+        schema.ITEM_ID: pc.list_flatten(requests[ITEM_IDS]).combine_chunks(),
+        schema.SCORE: pc.list_flatten(requests[SCORES]).combine_chunks(),
+        schema.RANK: pa.array((position + 1).astype(np.int16)),
+        schema.MODEL_VERSION: repeated(schema.MODEL_VERSION),
+        schema.LATENCY_MS: repeated(schema.LATENCY_MS),
+        schema.FEATURES_STRUCT: _features(requests, request_of_row, matrix),
+    }
+    return pa.table(columns, schema=schema.PREDICTION_LOG)
+
+
+def _features(requests: pa.Table, request_of_row: Ints, matrix: NDArray[np.float32]) -> pa.StructArray:
+    devices = requests[DEVICE].to_numpy()
+    columns: dict[str, NDArray[np.generic]] = {
+        name: requests[name].to_numpy()[request_of_row] for name in SHARED_FIELDS
+    }
+    columns |= {name: (devices == i)[request_of_row] for i, name in enumerate(schema.DEVICE_COLUMNS)}
+    columns |= {name: matrix[:, i] for i, name in enumerate(ITEM_FEATURES)}
+    return pa.StructArray.from_arrays(
+        [pa.array(columns[f.name].astype(f.type.to_pandas_dtype()), type=f.type) for f in schema.FEATURE_FIELDS],
+        fields=list(schema.FEATURE_FIELDS),
+    )
+
+
+def _prediction_ids(boot: str, counters: Ints, positions: Ints) -> pa.StringArray:
+    """BOOT-COUNTER-POSITION: unique for a process of a predictor, its request and the item."""
+    prefix = np.frombuffer(f"{boot}-".encode(), dtype=np.uint8)
+    width = len(prefix) + COUNTER_DIGITS + 1 + POSITION_DIGITS
+    text = np.empty((len(counters), width), dtype=np.uint8)
+    text[:, : len(prefix)] = prefix
+    _write_digits(text[:, len(prefix) : len(prefix) + COUNTER_DIGITS], counters)
+    text[:, -POSITION_DIGITS - 1] = ord("-")
+    _write_digits(text[:, -POSITION_DIGITS:], positions)
+    offsets = np.arange(len(counters) + 1, dtype=np.int32) * width
+    return pa.StringArray.from_buffers(len(counters), pa.py_buffer(offsets), pa.py_buffer(text))
+
+
+def _write_digits(text: NDArray[np.uint8], numbers: Ints) -> None:
+    for place in range(text.shape[1] - 1, -1, -1):
+        numbers, digit = np.divmod(numbers, 10)
+        text[:, place] = digit + ord("0")

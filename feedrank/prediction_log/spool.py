@@ -1,0 +1,197 @@
+"""The spool: predictions on local disk until they are in the log.
+
+Each predictor process has a folder `SPOOL/BOOT/`, locked while it lives, with Arrow streams of one row per request:
+`NUMBER.open` while it is appended to, `NUMBER.arrows` when it is closed. A stream whose last message was cut off by
+a crash is readable up to there.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from feedrank import schema
+from feedrank.scoring import Ranking
+from feedrank.scoring.features import ITEM_FEATURES
+
+OPEN_SUFFIX, CLOSED_SUFFIX, LOCK_NAME = ".open", ".arrows", "lock"
+
+COUNTER, ITEM_IDS, SCORES, ITEM_VALUES, DEVICE = "counter", "item_ids", "scores", "item_values", "device"
+SHARED_FIELDS = {
+    schema.USER_HISTORICAL_CTR: "user_ctr",
+    schema.USER_AVG_DWELL_TIME: "user_avg_dwell_seconds",
+    schema.USER_INTERACTION_COUNT: "user_interactions",
+    schema.USER_DAYS_ACTIVE: "user_days_active",
+    schema.RECENCY_SCORE: "recency",
+    schema.HOUR_OF_DAY: "hour",
+    schema.DAY_OF_WEEK: "weekday",
+}
+"""Features that the items of a request share, and their names in `RequestFeatures`."""
+ITEM_VALUES_TYPE = pa.list_(pa.float32(), len(ITEM_FEATURES))
+
+SPOOL = pa.schema(
+    [
+        pa.field(COUNTER, pa.int64()),
+        pa.field(schema.TIMESTAMP, pa.int64()),
+        pa.field(schema.USER_ID, pa.int64()),
+        pa.field(schema.MODEL_VERSION, pa.string()),
+        pa.field(schema.LATENCY_MS, pa.float32()),
+        pa.field(DEVICE, pa.int8()),
+        *(schema.FEATURE_FIELDS.field(name) for name in SHARED_FIELDS),
+        pa.field(ITEM_IDS, pa.list_(pa.int64())),
+        pa.field(SCORES, pa.list_(pa.float32())),
+        pa.field(ITEM_VALUES, pa.list_(ITEM_VALUES_TYPE)),
+    ]
+)
+
+Entry = tuple[Ranking, str, float]
+"""A ranking, the model version and the latency in ms."""
+
+
+def spool_batch(entries: Sequence[Entry], *, first_counter: int) -> pa.RecordBatch:
+    """One row per request, numbered from `first_counter`."""
+    rankings, versions, latencies = zip(*entries, strict=True)
+    offsets = np.concatenate([[0], np.cumsum([len(r.item_ids) for r in rankings])]).astype(np.int32)
+    values = np.concatenate([r.item_matrix[:, : len(ITEM_FEATURES)] for r in rankings])
+    shared = [r.shared for r in rankings]
+    columns = [
+        np.arange(first_counter, first_counter + len(entries)),
+        [r.time_us for r in rankings],
+        [r.user_id for r in rankings],
+        versions,
+        latencies,
+        [s.device for s in shared],
+        *([getattr(s, name) for s in shared] for name in SHARED_FIELDS.values()),
+    ]
+    flat_values = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=ITEM_VALUES_TYPE)
+    lists = [
+        pa.array(np.concatenate([r.item_ids for r in rankings])),
+        pa.array(np.concatenate([r.scores for r in rankings])),
+        flat_values,
+    ]
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SPOOL, strict=False)]
+    return pa.RecordBatch.from_arrays(
+        [*arrays, *(pa.ListArray.from_arrays(offsets, flat) for flat in lists)], schema=SPOOL
+    )
+
+
+class SpoolWriter:
+    """Appends batches to the spool folder of one process. Not safe for several threads."""
+
+    def __init__(self, root: Path, boot: str) -> None:
+        self.directory = root / boot
+        self.rows = 0
+        """Log rows in the open file."""
+        self._number = 0
+        self._lock = -1
+        self._file = -1
+        self._size = 0
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Adds a batch, all or nothing.
+
+        Raises:
+            OSError: it can't be written; the spool is as it was.
+        """
+        if self._file < 0:
+            self._open()
+        if not self._size:
+            self._write(SPOOL.serialize())
+        self._write(batch.serialize())
+        self.rows += len(batch[ITEM_IDS].values)
+
+    def _write(self, message: pa.Buffer) -> None:
+        rest = memoryview(message)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError:
+            os.ftruncate(self._file, self._size)
+            raise
+        self._size += len(message)
+
+    def close_file(self) -> None:
+        """Hands the open file, if there is one, to the compactor."""
+        if self._file >= 0:
+            os.close(self._file)
+            path = self._path(OPEN_SUFFIX)
+            path.rename(path.with_suffix(CLOSED_SUFFIX))
+            self._file, self.rows = -1, 0
+
+    def _path(self, suffix: str) -> Path:
+        return self.directory / f"{self._number:08d}{suffix}"
+
+    def _open(self) -> None:
+        if self._lock < 0:
+            self._claim()
+        self._number += 1
+        flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_TRUNC
+        self._file, self._size = os.open(self._path(OPEN_SUFFIX), flags, 0o600), 0
+
+    def _claim(self) -> None:
+        """Makes the folder, and holds its lock before another process can see it."""
+        hidden = self.directory.with_name(f".{self.directory.name}")
+        hidden.mkdir(parents=True, exist_ok=True)
+        lock = os.open(hidden / LOCK_NAME, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hidden.rename(self.directory)
+        except OSError:
+            os.close(lock)
+            raise
+        self._lock = lock
+
+    def release(self) -> None:
+        """Gives the folder up when all is written."""
+        self.close_file()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def read_file(path: Path) -> Iterator[pa.RecordBatch]:
+    """The whole batches of a spool file; what a crash cut off at its end is left out."""
+    with path.open("rb") as file:
+        try:
+            reader = pa.ipc.open_stream(file)
+            while True:
+                yield reader.read_next_batch()
+        except (StopIteration, pa.ArrowInvalid, OSError):
+            return
+
+
+def closed_files(directory: Path) -> list[Path]:
+    """The files that may be converted, oldest first."""
+    return sorted(directory.glob(f"*{CLOSED_SUFFIX}"))
+
+
+def take_over(directory: Path) -> int | None:
+    """Locks the folder of a dead process and closes its open file; None while the process lives."""
+    try:
+        lock = os.open(directory / LOCK_NAME, os.O_CREAT | os.O_RDWR, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return None
+    for path in directory.glob(f"*{OPEN_SUFFIX}"):
+        path.rename(path.with_suffix(CLOSED_SUFFIX))
+    return lock
+
+
+def remove_if_empty(directory: Path) -> None:
+    """Removes a folder that holds nothing but its lock; the caller must hold it."""
+    if [path.name for path in directory.iterdir()] == [LOCK_NAME]:
+        (directory / LOCK_NAME).unlink()
+        directory.rmdir()
+
+
+def measure(root: Path) -> tuple[int, float | None]:
+    """Bytes of all spool files, and when the oldest of them was begun (seconds since 1970)."""
+    stats = [path.stat() for path in root.glob("*/*[0-9]*.*") if path.exists()]
+    return sum(s.st_size for s in stats), min((s.st_ctime for s in stats), default=None)

@@ -1,0 +1,198 @@
+"""The features of one request from arrays that are aligned once at load; equal to `features/online.py`.
+
+Features that the clock leaves alone are computed at load by the definitions themselves. For the others the request
+path has its own few operations, which tests pin to the definitions.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feedrank import schema
+from feedrank.features.aggregates import Ints
+from feedrank.features.definitions import (
+    FEATURE_DEFINITIONS,
+    ITEM_DECAYED,
+    ITEM_FIRST_TIME,
+    NO_TIME,
+    US_PER_DAY,
+    US_PER_HOUR,
+    USER_DAYS,
+    USER_LAST_TIME,
+    Context,
+    State,
+    day_of_week,
+    hour_of_day,
+)
+from feedrank.features.snapshot import EntityTable, Snapshot
+from feedrank.model.inputs import Floats, transform
+from feedrank.scoring.index import IdIndex, Rows
+
+ITEM_FEATURES = (
+    schema.ITEM_POPULARITY,
+    schema.ITEM_CTR,
+    schema.ITEM_AVG_DWELL_TIME,
+    schema.ITEM_AGE_DAYS,
+    schema.USER_ITEM_PREVIOUS_INTERACTIONS,
+)
+"""Features that differ between the items of a request."""
+USER_STATE_FEATURES = (schema.USER_HISTORICAL_CTR, schema.USER_AVG_DWELL_TIME, schema.USER_INTERACTION_COUNT)
+"""User features that the clock leaves alone."""
+NUM_ITEM_FEATURES = len(ITEM_FEATURES)
+_POPULARITY, _CTR, _DWELL, _AGE, _PAIR = range(NUM_ITEM_FEATURES)
+_IN = NUM_ITEM_FEATURES
+"""An item matrix is [rows, 2 * NUM_ITEM_FEATURES]: the features, then the network inputs they become."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFeatures:
+    """Features that all items of a request share."""
+
+    user_ctr: float
+    user_avg_dwell_seconds: float
+    user_interactions: int
+    user_days_active: int
+    active_today: bool
+    """The day of the request is the user's last day in the snapshot, and not counted in `user_days_active`."""
+    recency: float
+    hour: int
+    weekday: int
+    device: int
+
+
+@dataclass(frozen=True)
+class OnlineState:
+    """A snapshot aligned to user and item rows; the last row of each table is the unknown entity."""
+
+    cutoff_us: int
+    popularity_half_life_us: float
+    recency_half_life_us: float
+    user_state: Floats
+    """[users + 1, USER_STATE_FEATURES]"""
+    user_days: Ints
+    user_last_us: Ints
+    item_static: Floats
+    """Item matrix with zeros where the clock or the user decides."""
+    item_decayed: NDArray[np.float64]
+    item_first_us: Ints
+    pair_offsets: Ints
+    pair_items: Rows
+    pair_counts: Floats
+
+    @staticmethod
+    def align(snapshot: Snapshot, users: IdIndex, items: IdIndex) -> "OnlineState":
+        """Lays out a snapshot by the rows of two indices that contain its ids."""
+        config = snapshot.info.feature_config
+        user_state = {**snapshot.totals, **_aligned(snapshot.users, users)}
+        item_state = {**snapshot.totals, **_aligned(snapshot.items, items)}
+        first = item_state[ITEM_FIRST_TIME]
+        offsets, pair_items = _aligned_pairs(snapshot, users, items)
+        return OnlineState(
+            cutoff_us=snapshot.cutoff_us,
+            popularity_half_life_us=config.popularity_half_life_days * US_PER_DAY,
+            recency_half_life_us=config.recency_half_life_hours * US_PER_HOUR,
+            user_state=np.stack([_defined(snapshot, name, user_state) for name in USER_STATE_FEATURES], axis=1),
+            user_days=user_state[USER_DAYS],
+            user_last_us=user_state[USER_LAST_TIME],
+            item_static=_item_static(snapshot, item_state),
+            item_decayed=item_state[ITEM_DECAYED],
+            item_first_us=np.where(first == NO_TIME, np.iinfo(np.int64).max // 2, first),
+            pair_offsets=offsets,
+            pair_items=pair_items,
+            pair_counts=snapshot.pairs.impressions.astype(np.float32),
+        )
+
+    @property
+    def active_on_cutoff_day(self) -> Ints:
+        """Rows of the users that a request may find to be active today: none is later than the cut-off."""
+        return np.flatnonzero(self.user_last_us // US_PER_DAY == self.cutoff_us // US_PER_DAY)
+
+    def request(self, user_row: int, time_us: int, device: int) -> RequestFeatures:
+        """The shared features of a request."""
+        as_of = max(time_us, self.cutoff_us)
+        last = int(self.user_last_us[user_row])
+        known = last != NO_TIME
+        active_today = known and last // US_PER_DAY == as_of // US_PER_DAY
+        ctr, dwell, interactions = self.user_state[user_row].tolist()
+        return RequestFeatures(
+            user_ctr=ctr,
+            user_avg_dwell_seconds=dwell,
+            user_interactions=int(interactions),
+            user_days_active=int(self.user_days[user_row]) - active_today,
+            active_today=active_today,
+            recency=math.exp2((last - as_of) / self.recency_half_life_us) if known else 0.0,
+            hour=hour_of_day(time_us),  # type: ignore[arg-type]  # one number is as good as an array
+            weekday=day_of_week(time_us),  # type: ignore[arg-type]
+            device=device,
+        )
+
+    def items(self, user_row: int, item_rows: Rows, time_us: int) -> Floats:
+        """The item matrix of a request, [items, 2 * NUM_ITEM_FEATURES]."""
+        as_of = max(time_us, self.cutoff_us)
+        matrix = self.item_static.take(item_rows, axis=0)
+        decay = math.exp2((self.cutoff_us - as_of) / self.popularity_half_life_us)
+        popularity = np.log1p(self.item_decayed.take(item_rows) * decay)
+        matrix[:, _POPULARITY] = popularity
+        matrix[:, _IN + _POPULARITY] = popularity
+        days = np.maximum((as_of - self.item_first_us.take(item_rows)) // US_PER_DAY, 0).astype(np.float32)
+        matrix[:, _AGE] = days
+        matrix[:, _IN + _AGE] = np.log1p(days)
+        start, stop = self.pair_offsets[user_row], self.pair_offsets[user_row + 1]
+        if start != stop:
+            own = self.pair_items[start:stop]
+            places = own.searchsorted(item_rows)
+            counts = self.pair_counts[start:stop].take(places, mode="clip")
+            counts *= own.take(places, mode="clip") == item_rows
+            matrix[:, _PAIR] = counts
+            matrix[:, _IN + _PAIR] = np.log1p(counts)
+        return matrix
+
+
+def _defined(snapshot: Snapshot, name: str, state: State) -> Floats:
+    # Time and device are of no account for the features that this is called with.
+    context = Context(times_us=np.asarray(0), devices=np.asarray(0, dtype=np.int8))
+    return FEATURE_DEFINITIONS[name](state, context, snapshot.info.feature_config).astype(np.float32)
+
+
+def _item_static(snapshot: Snapshot, state: State) -> Floats:
+    matrix = np.zeros((len(state[ITEM_DECAYED]), 2 * NUM_ITEM_FEATURES), dtype=np.float32)
+    for column in (_CTR, _DWELL):
+        name = ITEM_FEATURES[column]
+        matrix[:, column] = _defined(snapshot, name, state)
+        matrix[:, _IN + column] = transform(name, matrix[:, column])
+    return matrix
+
+
+def _aligned(table: EntityTable, index: IdIndex) -> State:
+    rows = np.append(table.rows(index.ids), len(table.ids))
+    return {aggregate: values[rows] for aggregate, values in table.columns.items()}
+
+
+def _aligned_pairs(snapshot: Snapshot, users: IdIndex, items: IdIndex) -> tuple[Ints, Rows]:
+    pairs = snapshot.pairs
+    counts = np.zeros(len(users.ids) + 1, dtype=np.int64)
+    # Both id lists are sorted, so the order of users, and of each user's items, stays as it is.
+    counts[users.rows(snapshot.users.ids)] = np.diff(pairs.offsets)[: len(snapshot.users.ids)]
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return offsets, items.rows(snapshot.items.ids).astype(np.int32)[pairs.item_rows]
+
+
+def feature_matrix(shared: RequestFeatures, item_matrix: Floats) -> Floats:
+    """All features of a request, [items, features] in the order of `schema.FEATURES`."""
+    values: dict[str, Floats | float] = {
+        schema.USER_HISTORICAL_CTR: shared.user_ctr,
+        schema.USER_AVG_DWELL_TIME: shared.user_avg_dwell_seconds,
+        schema.USER_INTERACTION_COUNT: shared.user_interactions,
+        schema.USER_DAYS_ACTIVE: shared.user_days_active,
+        schema.RECENCY_SCORE: shared.recency,
+        schema.HOUR_OF_DAY: shared.hour,
+        schema.DAY_OF_WEEK: shared.weekday,
+        **{column: float(shared.device == i) for i, column in enumerate(schema.DEVICE_COLUMNS)},
+        **{name: item_matrix[:, column] for column, name in enumerate(ITEM_FEATURES)},
+    }
+    matrix = np.empty((len(item_matrix), len(schema.FEATURES)), dtype=np.float32)
+    for column, name in enumerate(schema.FEATURES):
+        matrix[:, column] = values[name]
+    return matrix

@@ -1,0 +1,87 @@
+"""A network's first layer, split by what it depends on, so that a request computes only its own part.
+
+Shapes: H width of the layer, U users, I items. Input scaling is folded into the weights.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from feedrank import schema
+from feedrank.features.aggregates import Ints
+from feedrank.model.forward import Arrays, linear_layers
+from feedrank.model.inputs import INPUT_COLUMNS, Floats, transform
+from feedrank.scoring.features import ITEM_FEATURES, USER_STATE_FEATURES, RequestFeatures
+
+BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class InputLayer:
+    """bias + user part + context part + item part of the layer over `NUM_INPUTS` scaled inputs."""
+
+    items: Floats
+    """[ITEM_FEATURES, H]"""
+    users: Floats
+    """[U + 1, H]: the bias, the user features that the clock leaves alone, and what the caller adds."""
+    days_active: Floats
+    recency: Floats
+    context: Floats
+    """[weekday, hour, device, H]"""
+
+    def shared(self, user_row: int, request: RequestFeatures) -> Floats:
+        """The part that all items of a request share, [H]."""
+        hidden = self.context[request.weekday, request.hour, request.device] + self.users[user_row]
+        hidden += self.days_active * np.log1p(np.float32(request.user_days_active))
+        hidden += self.recency * np.float32(request.recency)
+        return hidden
+
+
+def input_layer(arrays: Arrays, weight: Floats, bias: Floats, user_state: Floats) -> InputLayer:
+    """Splits weights [H, NUM_INPUTS] and biases [H]; `user_state` is [U + 1, USER_STATE_FEATURES]."""
+    folded = (weight / arrays["input_std"]).T
+    bias = bias - arrays["input_mean"] @ folded
+    users = np.tile(bias, (len(user_state), 1))
+    for column, name in enumerate(USER_STATE_FEATURES):
+        users += transform(name, user_state[:, column])[:, None] * folded[INPUT_COLUMNS[name]]
+    hours = transform(schema.HOUR_OF_DAY, np.arange(24, dtype=np.float32)) @ folded[INPUT_COLUMNS[schema.HOUR_OF_DAY]]
+    days = transform(schema.DAY_OF_WEEK, np.arange(7, dtype=np.float32)) @ folded[INPUT_COLUMNS[schema.DAY_OF_WEEK]]
+    devices = np.concatenate([folded[INPUT_COLUMNS[name]] for name in schema.DEVICE_COLUMNS])
+    return InputLayer(
+        items=np.concatenate([folded[INPUT_COLUMNS[name]] for name in ITEM_FEATURES]),
+        users=users,
+        days_active=folded[INPUT_COLUMNS[schema.USER_DAYS_ACTIVE]][0],
+        recency=folded[INPUT_COLUMNS[schema.RECENCY_SCORE]][0],
+        context=days[:, None, None] + hours[None, :, None] + devices[None, None],
+    )
+
+
+Layers = list[tuple[Floats, Floats]]
+"""Weights [in, out], laid out for row vectors from the left, and biases [out]."""
+
+
+def transposed_layers(arrays: Arrays, prefix: str) -> Layers:
+    """A network's linear layers in memory of their own, off the bundle's files."""
+    return [(np.ascontiguousarray(weight.T), np.array(bias)) for weight, bias in linear_layers(arrays, prefix)]
+
+
+def run_layers(x: Floats, layers: Layers) -> Floats:
+    """Linear layers with ReLU before each: x is the output of the layer before, [..., in] to [..., out]."""
+    for weight, bias in layers:
+        np.maximum(x, 0, out=x)
+        x = x @ weight
+        x += bias
+    return x
+
+
+def in_batches(rows: Ints, compute: Callable[[Ints], Floats]) -> Floats:
+    """Concatenates `compute` over batches of rows, so that what it needs between stays small."""
+    result: Floats | None = None
+    for start in range(0, len(rows), BATCH_ROWS):
+        part = compute(rows[start : start + BATCH_ROWS])
+        if result is None:
+            result = np.empty((len(rows), part.shape[1]), dtype=np.float32)
+        result[start : start + len(part)] = part
+    assert result is not None, "there is always the unknown entity's row"
+    return result

@@ -1,0 +1,228 @@
+"""Ranks the items of one request with a loaded model and its snapshot."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from feedrank import schema
+from feedrank.features.aggregates import Ints
+from feedrank.features.snapshot import Snapshot
+from feedrank.model.bundle import ITEM_IDS, USER_IDS, ModelBundle, rows_of
+from feedrank.model.forward import Arrays, item_vectors, user_vectors
+from feedrank.model.inputs import (
+    INPUT_COLUMNS,
+    NUM_INPUTS,
+    PRODUCT_SCALE,
+    Floats,
+    transform,
+)
+from feedrank.scoring.features import (
+    ITEM_FEATURES,
+    NUM_ITEM_FEATURES,
+    USER_STATE_FEATURES,
+    OnlineState,
+    RequestFeatures,
+    feature_matrix,
+)
+from feedrank.scoring.index import IdIndex, Rows
+from feedrank.scoring.layers import (
+    InputLayer,
+    Layers,
+    in_batches,
+    input_layer,
+    run_layers,
+    transposed_layers,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The items of a request from best to worst, with what they were ranked by."""
+
+    user_id: int
+    time_us: int
+    item_ids: Ints
+    scores: Floats
+    """Click probabilities, [items]."""
+    shared: RequestFeatures
+    item_matrix: Floats
+    """[items, 2 * NUM_ITEM_FEATURES] (`features.py`)."""
+    unknown_user: bool
+    unknown_items: int
+
+    def features(self) -> Floats:
+        """The features used, [items, features] in the order of `schema.FEATURES`."""
+        return feature_matrix(self.shared, self.item_matrix)
+
+
+class Logits(Protocol):
+    """One model type's logits [items] of a request."""
+
+    def __call__(self, user_row: int, item_rows: Rows, shared: RequestFeatures, inputs: Floats) -> Floats:
+        """`inputs` are the items' network inputs, [items, ITEM_FEATURES], not yet scaled."""
+        ...
+
+
+@dataclass(frozen=True)
+class TwoTowerLogits:
+    """Dot products of vectors that were computed at load, and the cross term.
+
+    A user's vector depends on the clock only through `active_today`; few users have a second one for that.
+    """
+
+    user_vectors: Floats
+    """[users + 1, vector], by user row, of a user who is not active today."""
+    today_places: Rows
+    """Place of a user's other vector in `today_vectors`, [users + 1]."""
+    today_vectors: Floats
+    item_vectors: Floats
+    """[items + 1, vector], by item row."""
+    cross_input: InputLayer
+    cross: Layers
+
+    def __call__(self, user_row: int, item_rows: Rows, shared: RequestFeatures, inputs: Floats) -> Floats:
+        """See `Logits`."""
+        hidden = inputs @ self.cross_input.items
+        hidden += self.cross_input.shared(user_row, shared)
+        logits = run_layers(hidden, self.cross)[:, 0]
+        user = self.today_vectors[self.today_places[user_row]] if shared.active_today else self.user_vectors[user_row]
+        logits += self.item_vectors.take(item_rows, axis=0) @ user
+        return logits
+
+
+@dataclass(frozen=True)
+class DeepMlpLogits:
+    """One network whose first layer was computed at load but for the request's inputs and the items' embeddings.
+
+    The embeddings enter it by themselves and multiplied with the user's: one product with weights that depend on the
+    user.
+    """
+
+    input_layer: InputLayer
+    user_embeddings: Floats
+    """[users + 1, D], by user row, times `PRODUCT_SCALE`."""
+    item_embeddings: Floats
+    """[items + 1, D], by item row."""
+    item_weight: Floats
+    """[D, H]"""
+    product_weight: Floats
+    """[D, H]"""
+    layers: Layers
+
+    def __call__(self, user_row: int, item_rows: Rows, shared: RequestFeatures, inputs: Floats) -> Floats:
+        """See `Logits`."""
+        weight = self.user_embeddings[user_row][:, None] * self.product_weight
+        weight += self.item_weight
+        hidden = self.item_embeddings.take(item_rows, axis=0) @ weight
+        hidden += inputs @ self.input_layer.items
+        hidden += self.input_layer.shared(user_row, shared)
+        return run_layers(hidden, self.layers)[:, 0]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A model with a snapshot, ready to rank. Safe to use from several threads; it keeps no file open."""
+
+    users: IdIndex
+    items: IdIndex
+    state: OnlineState
+    logits: Logits
+    default_device: int
+
+    @staticmethod
+    def build(bundle: ModelBundle, snapshot: Snapshot) -> "Scorer":
+        """Lays out everything that does not depend on a request."""
+        users = IdIndex.union(bundle.arrays[USER_IDS], snapshot.users.ids)
+        items = IdIndex.union(bundle.arrays[ITEM_IDS], snapshot.items.ids)
+        state = OnlineState.align(snapshot, users, items)
+        user_rows = np.append(rows_of(bundle.arrays[USER_IDS], users.ids), len(bundle.arrays[USER_IDS]))
+        item_rows = np.append(rows_of(bundle.arrays[ITEM_IDS], items.ids), len(bundle.arrays[ITEM_IDS]))
+        build = _two_tower if bundle.config.model_type == "two_tower" else _deep_mlp
+        device = schema.DEVICES.index(snapshot.info.most_common_device)
+        return Scorer(users, items, state, build(bundle.arrays, state, user_rows, item_rows), device)
+
+    def rank(self, user_id: int, item_ids: Sequence[int] | Ints, *, time_us: int, device: int | None = None) -> Ranking:
+        """Ranks distinct items for a user at a time (µs since 1970, UTC) on a device (index into `schema.DEVICES`).
+
+        Unknown ids are scored by the model's learned default and the features of an entity without history. State
+        that depends on the clock is taken as of the snapshot's cut-off when the time is earlier than that.
+        """
+        ids = np.array(item_ids, dtype=np.int64)
+        user_row, item_rows = self.users.row(user_id), self.items.rows(ids)
+        shared = self.state.request(user_row, time_us, self.default_device if device is None else device)
+        matrix = self.state.items(user_row, item_rows, time_us)
+        scores = _sigmoid(self.logits(user_row, item_rows, shared, matrix[:, NUM_ITEM_FEATURES:]))
+        order = (-scores).argsort(kind="stable")
+        return Ranking(
+            user_id=user_id,
+            time_us=time_us,
+            item_ids=ids.take(order),
+            scores=scores.take(order),
+            shared=shared,
+            item_matrix=matrix.take(order, axis=0),
+            unknown_user=user_row == len(self.users.ids),
+            unknown_items=int(np.count_nonzero(item_rows == len(self.items.ids))),
+        )
+
+
+def _sigmoid(logits: Floats) -> Floats:
+    logits *= 0.5
+    np.tanh(logits, out=logits)
+    logits += 1.0
+    logits *= 0.5
+    return logits
+
+
+def _item_inputs(state: OnlineState, arrays: Arrays) -> Floats:
+    """Scaled inputs [items + 1, NUM_INPUTS]; only the columns that the clock leaves alone hold values."""
+    inputs = np.zeros((len(state.item_static), NUM_INPUTS), dtype=np.float32)
+    for column, name in enumerate(ITEM_FEATURES):
+        inputs[:, INPUT_COLUMNS[name]] = state.item_static[:, NUM_ITEM_FEATURES + column, None]
+    return (inputs - arrays["input_mean"]) / arrays["input_std"]
+
+
+def _user_inputs(state: OnlineState, arrays: Arrays, days_active: Ints) -> Floats:
+    """Scaled inputs [users + 1, NUM_INPUTS]; only the user tower's columns hold values."""
+    inputs = np.zeros((len(state.user_state), NUM_INPUTS), dtype=np.float32)
+    columns = dict(zip(USER_STATE_FEATURES, state.user_state.T, strict=True))
+    columns[schema.USER_DAYS_ACTIVE] = days_active.astype(np.float32)
+    for name, values in columns.items():
+        inputs[:, INPUT_COLUMNS[name]] = transform(name, values)[:, None]
+    return (inputs - arrays["input_mean"]) / arrays["input_std"]
+
+
+def _places(rows: Ints, length: int) -> Rows:
+    places = np.zeros(length, dtype=np.int32)
+    places[rows] = np.arange(len(rows))
+    return places
+
+
+def _two_tower(arrays: Arrays, state: OnlineState, user_rows: Ints, item_rows: Ints) -> TwoTowerLogits:
+    of_items = _item_inputs(state, arrays)
+    of_users, of_today = (_user_inputs(state, arrays, np.maximum(state.user_days - today, 0)) for today in (0, 1))
+    today = state.active_on_cutoff_day
+    (weight, bias), *cross = transposed_layers(arrays, "cross")
+    return TwoTowerLogits(
+        user_vectors=in_batches(
+            np.arange(len(user_rows)), lambda rows: user_vectors(arrays, user_rows[rows], of_users[rows])
+        ),
+        today_places=_places(today, len(user_rows)),
+        today_vectors=user_vectors(arrays, user_rows[today], of_today[today]),
+        item_vectors=in_batches(
+            np.arange(len(item_rows)), lambda rows: item_vectors(arrays, item_rows[rows], of_items[rows])
+        ),
+        cross_input=input_layer(arrays, weight.T, bias, state.user_state),
+        cross=cross,
+    )
+
+
+def _deep_mlp(arrays: Arrays, state: OnlineState, user_rows: Ints, item_rows: Ints) -> DeepMlpLogits:
+    users, items = arrays["user_embedding.weight"], arrays["item_embedding.weight"]
+    dim = users.shape[1]
+    (weight, bias), *layers = transposed_layers(arrays, "mlp")
+    of_user, of_item, of_product, of_inputs = np.split(weight, [dim, 2 * dim, 3 * dim])
+    layer = input_layer(arrays, of_inputs.T, bias, state.user_state)
+    layer.users[:] += in_batches(user_rows, lambda rows: users[rows] @ of_user)
+    return DeepMlpLogits(layer, PRODUCT_SCALE * users[user_rows], items[item_rows], of_item, of_product, layers)

@@ -1,0 +1,96 @@
+"""`make demo`: the default size through the pipelines, then the champion serves real traffic; one page at the end."""
+
+import shutil
+import time
+from pathlib import Path
+
+from pydantic import BaseModel
+from rich.table import Table
+
+from feedrank import stages, storage
+from feedrank.cli.console import console
+from feedrank.cli.model import evaluation_table
+from feedrank.config import load_config
+from feedrank.evaluation.evaluate import Evaluation
+from feedrank.registry import CHAMPION, Registry
+from pipelines.local import LocalRun, run_local
+from pipelines.traffic import Traffic, serve_traffic
+
+DIRECTORY = Path("runs/demo")
+TRAFFIC_SECONDS = 5.0
+
+
+class DemoSummary(BaseModel):
+    """`summary.json`: every figure that the demo shows."""
+
+    seconds: float
+    task_seconds: dict[str, float]
+    evaluation: Evaluation
+    oracle_share: float | None
+    champion: str
+    traffic: Traffic
+
+
+def main() -> None:
+    """Runs the demo."""
+    started = time.perf_counter()
+    console.rule("data to a registered ranker")
+    run = run_local("etl_and_feature_engineering", root=DIRECTORY, parameters={}, on_step=_step)
+    evaluation = stages.load_evaluation(run.artifacts["evaluation"])
+    console.rule("the champion serves")
+    registry = Registry(load_config().model.registry)
+    champion = registry.alias(CHAMPION)
+    if champion is None:
+        console.print("[bold red]no version has passed its gates, so nothing is served[/]")
+        raise SystemExit(1)
+    bundle = registry.download(champion.number, DIRECTORY / "champion")
+    traffic = serve_traffic(bundle, directory=DIRECTORY, seconds=TRAFFIC_SECONDS)
+    summary = DemoSummary(
+        seconds=time.perf_counter() - started,
+        task_seconds=run.task_seconds,
+        evaluation=evaluation,
+        oracle_share=evaluation.oracle_share,
+        champion=champion.model_version,
+        traffic=traffic,
+    )
+    storage.write_text(DIRECTORY / "summary.json", summary.model_dump_json(indent=2))
+    shutil.copyfile(run.artifacts["evaluation_report"], DIRECTORY / "report.html")
+    show(summary, run)
+
+
+def show(summary: DemoSummary, run: LocalRun) -> None:
+    """The one page at the end."""
+    console.rule("summary")
+    console.print(evaluation_table(summary.evaluation))
+    gates = Table("gate", "value", "limit", "passed")
+    for gate in summary.evaluation.gates:
+        gates.add_row(gate.name, f"{gate.value:.4f}", f"{gate.limit:g}", "yes" if gate.passed else "NO")
+    console.print(gates)
+    if summary.oracle_share is not None:
+        console.print(f"share of the oracle's AUC lift over chance: {summary.oracle_share:.3f}", highlight=False)
+    traffic = Table("served", "requests/s", "p50 ms", "p99 ms", "failed", "rows logged")
+    t = summary.traffic
+    traffic.add_row(
+        summary.champion,
+        f"{t.requests_per_second:.0f}",
+        f"{t.p50_ms:.2f}",
+        f"{t.p99_ms:.2f}",
+        str(t.failed),
+        f"{t.logged_rows:,}",
+    )
+    console.print(traffic)
+    seconds = Table("step", "seconds")
+    for task, value in summary.task_seconds.items():
+        seconds.add_row(task.replace("-", " "), f"{value:.1f}")
+    seconds.add_row("all, with serving", f"{summary.seconds:.1f}", style="bold")
+    console.print(seconds)
+    console.print(f"validation report: {run.artifacts['validation_report']}", highlight=False, soft_wrap=True)
+    console.print(f"report: {DIRECTORY / 'report.html'}   figures: {DIRECTORY / 'summary.json'}", highlight=False)
+
+
+def _step(text: str) -> None:
+    console.print(f"  {text}", style="dim", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

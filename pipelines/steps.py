@@ -1,0 +1,44 @@
+"""What all pipelines set on their tasks, and the steps that two of them share."""
+
+from typing import Literal
+
+from kfp import dsl, kubernetes
+from kfp.dsl.pipeline_channel import PipelineChannel
+
+from components.evaluate import evaluate
+from components.register import register
+from components.train import train
+from feedrank.config import load_config
+
+SETTINGS = load_config().pipelines
+Stage = Literal["data", "train", "monitor"]
+
+
+def configured(task: dsl.PipelineTask, display_name: str, *, stage: Stage, cached: bool = True) -> dsl.PipelineTask:
+    """Sets name, resources, retries, deadline, security context; uncached where a task reads the outside world."""
+    resources = getattr(SETTINGS.resources, stage)
+    task.set_display_name(display_name).set_caching_options(cached)
+    task.set_cpu_request(resources.cpu_request).set_cpu_limit(resources.cpu_limit)
+    task.set_memory_request(resources.memory_request).set_memory_limit(resources.memory_limit)
+    task.set_retry(SETTINGS.retries.count, backoff_duration=f"{SETTINGS.retries.backoff_seconds}s", backoff_factor=2)
+    kubernetes.set_security_context(task, run_as_non_root=True)
+    kubernetes.set_timeout(task, SETTINGS.task_timeout_seconds)
+    return task
+
+
+def training_steps(
+    features: PipelineChannel, *, synthetic: PipelineChannel | bool, config_overrides: PipelineChannel
+) -> dsl.PipelineTask:
+    """Train, evaluate, register (the task returned); whether the gates are passed is decided while registering."""
+    training = train(features=features, config_overrides=config_overrides)
+    configured(training, "Train model", stage="train")
+    evaluation = evaluate(
+        model=training.outputs["model"], features=features, synthetic=synthetic, config_overrides=config_overrides
+    )
+    configured(evaluation, "Evaluate model", stage="train", cached=False)
+    registration = register(
+        model=training.outputs["model"],
+        evaluation=evaluation.outputs["evaluation"],
+        config_overrides=config_overrides,
+    )
+    return configured(registration, "Register model", stage="train", cached=False)

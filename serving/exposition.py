@@ -1,0 +1,125 @@
+"""The counts of a worker set as JSON (spec section 4) and in Prometheus' text format."""
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+
+from serving.metrics import BOUNDS_MS, Counts, summed
+
+
+def percentile_ms(buckets: list[int], share: float) -> float | None:
+    """A percentile, linear within its bucket; None without observations."""
+    wanted, below = share * sum(buckets), 0.0
+    if not wanted:
+        return None
+    for place, count in enumerate(buckets):
+        if count and below + count >= wanted:
+            low = BOUNDS_MS[place - 1] if place else 0.0
+            high = BOUNDS_MS[min(place, len(BOUNDS_MS) - 1)]
+            return round(low + (high - low) * (wanted - below) / count, 4)
+        below += count
+    return BOUNDS_MS[-1]
+
+
+def as_json(workers: list[Counts]) -> dict[str, float | int | None]:
+    """Totals since the start; rates, percentiles and the error rate (5xx) over the last minute."""
+    buckets = summed(counts.window.buckets for counts in workers)
+    requests = sum(counts.window.requests for counts in workers)
+    seconds = max(counts.window.seconds for counts in workers)
+    return {
+        "requests_total": sum(sum(counts.requests.values()) for counts in workers),
+        "requests_per_second": round(requests / seconds, 3) if seconds else 0.0,
+        "latency_p50_ms": percentile_ms(buckets, 0.50),
+        "latency_p99_ms": percentile_ms(buckets, 0.99),
+        "error_rate": round(sum(counts.window.errors for counts in workers) / requests, 6) if requests else 0.0,
+        "predictions_total": sum(v.items for counts in workers for v in counts.versions.values()),
+    }
+
+
+def as_prometheus(workers: list[Counts], *, model_version: str | None, loaded_at: float | None) -> bytes:
+    """The text format."""
+    registry = CollectorRegistry()
+    registry.register(_Collector(list(_families(workers, model_version, loaded_at))))
+    return generate_latest(registry)
+
+
+class _Collector:
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
+
+
+def _families(workers: list[Counts], model_version: str | None, loaded_at: float | None) -> Iterator[Metric]:
+    requests = CounterMetricFamily("feedrank_requests", "Answers.", labels=["route", "status"])
+    for key, number in _merged(counts.requests for counts in workers).items():
+        requests.add_metric(key.split(), number)
+    yield requests
+    for name, text, label, parts in (
+        ("errors", "Errors.", "kind", [counts.errors for counts in workers]),
+        ("reloads", "Loads of a model or snapshot.", "result", [counts.reloads for counts in workers]),
+    ):
+        family = CounterMetricFamily(f"feedrank_{name}", text, labels=[label])
+        for key, number in _merged(parts).items():
+            family.add_metric([key], number)
+        yield family
+    yield from _version_families(workers)
+    for key, number in _merged(counts.log_counts for counts in workers).items():
+        yield CounterMetricFamily(f"feedrank_log_{key}", f"Prediction log: {key.replace('_', ' ')}.", value=number)
+    for key, value in _gauges(workers).items():
+        yield GaugeMetricFamily(f"feedrank_{key}", f"{key.replace('_', ' ').capitalize()}.", value=value)
+    if model_version is not None and loaded_at is not None:
+        yield InfoMetricFamily("feedrank_model", "The served model.", value={"model_version": model_version})
+        yield GaugeMetricFamily("feedrank_model_loaded_timestamp_seconds", "When it was loaded.", value=loaded_at)
+
+
+def _version_families(workers: list[Counts]) -> Iterator[Metric]:
+    versions = sorted({version for counts in workers for version in counts.versions})
+    of = {v: [counts.versions[v] for counts in workers if v in counts.versions] for v in versions}
+    for name, text in (
+        ("rankings", "Rankings answered."),
+        ("items", "Items scored."),
+        ("unknown_users", "Rankings for a user that neither model nor snapshot know."),
+        ("unknown_items", "Scored items that neither model nor snapshot know."),
+    ):
+        family = CounterMetricFamily(f"feedrank_{name}", text, labels=["model_version"])
+        for version, parts in of.items():
+            family.add_metric([version], sum(getattr(part, name) for part in parts))
+        yield family
+    histogram = HistogramMetricFamily(
+        "feedrank_ranking_seconds", "From the request to the ranking.", labels=["model_version"]
+    )
+    for version, parts in of.items():
+        running, buckets = 0, []
+        bounds = [*(str(bound / 1000) for bound in BOUNDS_MS), "+Inf"]
+        for bound, count in zip(bounds, summed(part.buckets for part in parts), strict=True):
+            running += count
+            buckets.append((bound, running))
+        histogram.add_metric([version], buckets, sum_value=sum(part.latency_seconds for part in parts))
+    yield histogram
+
+
+def _merged(parts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for part in parts:
+        for key, number in part.items():
+            total[key] = total.get(key, 0) + number
+    return dict(sorted(total.items()))
+
+
+def _gauges(workers: list[Counts]) -> dict[str, float]:
+    """Sums over the workers, but the largest lag, and the spool that all of them share."""
+    total: dict[str, float] = {}
+    for counts in workers:
+        for key, value in counts.gauges.items():
+            shared = key in ("log_lag_seconds", "log_spool_bytes", "log_failing")
+            total[key] = max(total.get(key, 0.0), value) if shared else total.get(key, 0.0) + value
+    return total

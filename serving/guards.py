@@ -1,0 +1,130 @@
+"""What stands between a request and its handler: method, token, origin, load, content type and size."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from serving.requests import RefusedError
+from serving.service import Service
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+LOOPBACK = {"127.0.0.1", "::1"}
+AWAKE_SECONDS = 0.002
+"""A shorter pause between two rounds of the event loop means that it didn't sleep."""
+QUEUE = 8
+"""So many requests in one round mean that they came faster than they were dealt with."""
+
+
+class Guards:
+    """Each check raises a `RefusedError` or does nothing."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._limits = service.config.limits
+        self._backlog = _Backlog(self._limits.max_queue_delay_ms / 1000)
+        self._in_progress = 0
+
+    def begin(self) -> None:
+        """A request that ranks has come; `end` must follow."""
+        self._in_progress += 1
+
+    def end(self) -> None:
+        """A request that ranks has been dealt with."""
+        self._in_progress -= 1
+        self._backlog.done()
+
+    def method(self, scope: Scope, wanted: str) -> None:
+        """405 for another method."""
+        if scope["method"] != wanted:
+            raise RefusedError(f"use {wanted}", status=405, kind="method")
+
+    def token(self, scope: Scope) -> None:
+        """401 without the token, if one is configured."""
+        if self._service.token is not None and not self._service.authorized(header(scope, b"authorization")):
+            raise RefusedError("send Authorization: Bearer <token>", status=401, kind="unauthorized")
+
+    def loopback(self, scope: Scope) -> None:
+        """403 for another machine. A proxy in the same pod comes from the loopback address too, but says for whom."""
+        if scope["client"][0] not in LOOPBACK or header(scope, b"x-forwarded-for") is not None:
+            raise RefusedError("only from this machine", status=403, kind="forbidden")
+
+    def load(self) -> None:
+        """503 when too much is in progress or the request has waited too long."""
+        if self._in_progress > self._limits.max_concurrency or self._backlog.too_long():
+            raise RefusedError("overloaded; try again", status=503, kind="overloaded")
+
+    def json(self, scope: Scope) -> None:
+        """415 for another content type."""
+        value = header(scope, b"content-type") or b""
+        if value != b"application/json" and value.split(b";")[0].strip().lower() != b"application/json":
+            raise RefusedError("send Content-Type: application/json", status=415, kind="content_type")
+
+    async def body(self, scope: Scope, receive: Receive) -> bytes | bytearray:
+        """The whole body; 413 if it is too large, 408 if it doesn't arrive in time."""
+        length = header(scope, b"content-length")
+        if length is not None and int(length) > self._limits.max_body_bytes:
+            raise self._too_large()
+        try:
+            async with asyncio.timeout(self._limits.body_timeout_seconds):
+                return await self._read(receive)
+        except TimeoutError:
+            raise RefusedError("the body did not arrive in time", status=408, kind="timeout") from None
+
+    async def _read(self, receive: Receive) -> bytes | bytearray:
+        body, more = bytearray(), True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise RefusedError("the client went away", status=408, kind="disconnected")
+            more = message.get("more_body", False)
+            part: bytes | bytearray = message.get("body", b"")
+            if not more and not body:
+                return part
+            body += part
+            if len(body) > self._limits.max_body_bytes:
+                raise self._too_large()
+        return body
+
+    def _too_large(self) -> RefusedError:
+        return RefusedError(f"larger than {self._limits.max_body_bytes} bytes", status=413, kind="too_large")
+
+
+class _Backlog:
+    """Estimates how long a request has waited before the event loop came to it.
+
+    The loop reads every waiting socket, then runs the requests one after the other: a request has waited since the
+    start of this round, and at most one earlier round in its socket.
+    """
+
+    def __init__(self, limit_seconds: float) -> None:
+        self._limit = limit_seconds
+        self._round = self._ended = self._earlier = 0.0
+        self._in_round = 0
+
+    def too_long(self) -> bool:
+        """Whether the present request has waited too long."""
+        start = asyncio.get_running_loop().time()
+        if start != self._round:
+            queued = self._in_round >= QUEUE and start - self._ended < AWAKE_SECONDS
+            self._earlier = self._ended - self._round if queued else 0.0
+            self._round, self._in_round = start, 0
+        self._in_round += 1
+        return time.monotonic() - start + self._earlier > self._limit
+
+    def done(self) -> None:
+        """Notes that a request has been dealt with."""
+        self._ended = time.monotonic()
+
+
+def header(scope: Scope, wanted: bytes) -> bytes | None:
+    """The value of a header, by its lower-case name."""
+    for name, value in scope["headers"]:
+        if name == wanted:
+            return bytes(value)
+    return None

@@ -1,0 +1,116 @@
+"""Several worker processes behind one port, and the folder that a worker set shares.
+
+KServe's own multi-process mode kills a child that doesn't answer within 5 s of being started, which importing it can
+take, and serves gRPC from the parent only. Here each worker is a whole server; the parent only keeps them alive.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "feedrank-serving-"
+POLL_SECONDS = 0.2
+RESTART_SECONDS = 1.0
+KILL_MARGIN_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def runtime_directory() -> Iterator[Path]:
+    """A folder that only this user can enter, for as long as the block lasts; removes what killed servers left."""
+    root = Path(tempfile.gettempdir())
+    for path in root.glob(f"{PREFIX}*"):
+        _remove_if_dead(path)
+    directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
+    lock = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_if_dead(path: Path) -> None:
+    try:
+        lock = os.open(path / "lock", os.O_RDWR)
+    except OSError:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path, ignore_errors=True)
+    except OSError:
+        pass  # its server lives
+    finally:
+        os.close(lock)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """The listening socket; port 0 takes a free one."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    return listener
+
+
+class WorkerSet:
+    """Keeps `count` copies of a command running until told to end."""
+
+    def __init__(self, command: Sequence[str], *, count: int, listener: socket.socket, drain_seconds: float) -> None:
+        self._command = list(command)
+        self._count = count
+        self._listener = listener
+        self._drain_seconds = drain_seconds
+        self._stopping = False
+
+    def run(self) -> int:
+        """Returns the exit code: 0 if all workers ended well when told to."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        workers = [self._start() for _ in range(self._count)]
+        while not self._stopping:
+            time.sleep(POLL_SECONDS)
+            for place, worker in enumerate(workers):
+                if worker.poll() is not None and not self._stopping:
+                    logger.warning("worker %s ended with %s; starting another", worker.pid, worker.returncode)
+                    time.sleep(RESTART_SECONDS)
+                    workers[place] = self._start()
+        self._listener.close()
+        for worker in workers:
+            worker.terminate()
+        deadline = time.monotonic() + self._drain_seconds + KILL_MARGIN_SECONDS
+        return max(_wait(worker, deadline) for worker in workers)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        inherited = self._listener.fileno()
+        # A session of its own: an interrupt at the terminal reaches the workers through this process only.
+        return subprocess.Popen([*self._command, str(inherited)], pass_fds=[inherited], start_new_session=True)
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+
+def _wait(worker: subprocess.Popen[bytes], deadline: float) -> int:
+    try:
+        return abs(worker.wait(max(deadline - time.monotonic(), 0)))
+    except subprocess.TimeoutExpired:
+        logger.warning("worker %s does not end; killing it", worker.pid)
+        worker.kill()
+        return abs(worker.wait())
+
+
+def worker_command(arguments: Sequence[str], runtime: Path) -> list[str]:
+    """The command of a worker, but for the number of the inherited socket at its end."""
+    return [sys.executable, "-m", "serving", *arguments, "--runtime-directory", str(runtime), "--socket"]

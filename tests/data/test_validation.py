@@ -1,0 +1,222 @@
+"""Validation: every kind of damage is caught, clean data passes, outputs are whole and say why."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.data_issues import ISSUES, NUM_ITEMS, NUM_USERS, Damage, Issue, null_label, write_damaged
+from benchmarks.validation import CONFIG, DAYS, HEADLINE_SHARE, START, bounds, clean_frame, try_issue
+from feedrank.config.ingest import IngestConfig
+from feedrank.config.validation import HistoryConfig, ValidationConfig
+from feedrank.data.ingest import ingest
+from feedrank.data.validation import ValidationSummary, validate
+from feedrank.errors import DataError, StorageError, ValidationFailedError
+from feedrank.storage import exclusive
+from feedrank.tables import read_partitioned
+
+ROOT = Path(__file__).parents[2]
+NOW = datetime(START.year, START.month, START.day, tzinfo=UTC) + timedelta(days=DAYS)
+
+
+def check(
+    frame: pd.DataFrame, folder: Path, *, config: ValidationConfig = CONFIG, now: datetime = NOW
+) -> ValidationSummary:
+    table = folder / f"table-{len(list(folder.iterdir()))}"
+    write_damaged(frame, table)
+    return validate(table, output=folder / "out", config=config, now=now, num_users=NUM_USERS, num_items=NUM_ITEMS)
+
+
+def status(summary: ValidationSummary) -> dict[str, str]:
+    return {rule.name: rule.status for rule in summary.rules}
+
+
+def damaged(issue_function: object, share: float) -> pd.DataFrame:
+    issue = next(i for i in ISSUES if i.apply is issue_function)
+    return issue.apply(Damage(clean_frame(1).copy(), share, np.random.default_rng(0)))
+
+
+def test_clean_data_passes_every_rule_and_stays_as_it_is(tmp_path: Path) -> None:
+    summary = check(clean_frame(1), tmp_path)
+    assert summary.passed
+    assert set(status(summary).values()) == {"passed"}
+    clean = read_partitioned(tmp_path / "out" / "clean").to_pandas()
+    pd.testing.assert_frame_equal(clean, clean_frame(1))
+    assert ValidationSummary.model_validate_json((tmp_path / "out" / "summary.json").read_text()) == summary
+
+
+def test_there_are_at_least_thirty_kinds_of_damage() -> None:
+    assert len({issue.name for issue in ISSUES}) >= 30
+
+
+@pytest.mark.parametrize("issue", ISSUES, ids=lambda issue: issue.name)
+def test_damage_is_caught(issue: Issue) -> None:
+    share = 2 * HEADLINE_SHARE if issue.graded else None
+    assert try_issue(issue, share, seed=0).caught
+
+
+def test_few_bad_rows_are_quarantined_with_their_reasons_and_the_batch_passes(tmp_path: Path) -> None:
+    frame = clean_frame(1).copy()
+    frame.loc[10, ["click", "like"]] = [0, 1]
+    frame.loc[20, "device"] = "Mobile"
+    frame.loc[30, "dwell_time"] = -3.0
+    frame.loc[30, "device"] = "fridge"
+    summary = check(frame, tmp_path)
+    assert (summary.passed, summary.quarantined_rows, summary.clean_rows) == (True, 3, len(frame) - 3)
+    files = sorted((tmp_path / "out" / "quarantine").rglob("*.parquet"))
+    rows = pa.concat_tables([pq.ParquetFile(f).read() for f in files]).to_pandas()
+    reasons = dict(zip(rows["interaction_id"], rows["reason"], strict=True))
+    assert "like_needs_click" in reasons[frame.loc[10, "interaction_id"]]
+    assert reasons[frame.loc[20, "interaction_id"]] == "device_in_set"
+    assert reasons[frame.loc[30, "interaction_id"]] == "dwell_time_in_range; device_in_set"
+    kept = read_partitioned(tmp_path / "out" / "clean")["interaction_id"].to_pylist()
+    assert not set(kept) & set(reasons)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "fridge" in page
+    assert "<svg" in page
+
+
+def test_too_many_bad_rows_fail_with_a_report_and_leave_the_earlier_clean_table(tmp_path: Path) -> None:
+    check(clean_frame(1), tmp_path)
+    with pytest.raises(ValidationFailedError, match=r"5\.00% of the rows are bad.*click_not_null.*report\.html"):
+        check(damaged(null_label, 0.05), tmp_path)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["passed"] is False
+    assert "failed" in (tmp_path / "out" / "report.html").read_text()
+    assert len(read_partitioned(tmp_path / "out" / "clean")) == len(clean_frame(1))
+
+
+def test_one_class_only_is_a_warning(tmp_path: Path) -> None:
+    frame = clean_frame(1).assign(click=0, like=0, share=0, dwell_time=0.0)
+    frame = frame.astype(clean_frame(1).dtypes.to_dict())
+    summary = check(frame, tmp_path)
+    assert summary.passed
+    assert status(summary)["click_has_both_classes"] == "warning"
+
+
+def test_an_empty_table_fails_the_row_count(tmp_path: Path) -> None:
+    with pytest.raises(ValidationFailedError, match="row_count: 0, expected at least 1 rows"):
+        check(clean_frame(1).iloc[:0], tmp_path)
+
+
+def test_a_wrong_type_is_named_with_what_was_found(tmp_path: Path) -> None:
+    with pytest.raises(ValidationFailedError, match="schema: click is string, expected int8"):
+        check(clean_frame(1).astype({"click": str}), tmp_path)
+
+
+def test_missing_tables_and_broken_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such table"):
+        validate(tmp_path / "nothing", output=tmp_path / "out", config=CONFIG)
+    broken = tmp_path / "table" / "date=2024-01-01" / "part-0.parquet"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"PAR1 broken")
+    with pytest.raises(DataError, match=r"part-0\.parquet: can't be read as Parquet"):
+        validate(tmp_path / "table", output=tmp_path / "out", config=CONFIG)
+    assert not (tmp_path / "out").exists()
+
+
+def test_rules_about_days_say_when_they_have_too_little_history(tmp_path: Path) -> None:
+    frame = clean_frame(1)
+    week = frame[frame["timestamp"] < frame["timestamp"].iloc[0].floor("D") + pd.Timedelta(days=6)]
+    outcome = status(check(week, tmp_path, config=ValidationConfig()))
+    daily = {name: result for name, result in outcome.items() if name.startswith("daily_")}
+    assert set(daily.values()) == {"not_evaluated"}
+    assert outcome["freshness"] == "not_evaluated"
+
+
+def test_only_the_newest_days_are_judged_if_so_configured(tmp_path: Path) -> None:
+    frame = clean_frame(1)
+    day = frame["timestamp"].iloc[-1].floor("D") - pd.Timedelta(days=10)
+    gap = frame[frame["timestamp"].dt.floor("D") != day]
+    with pytest.raises(ValidationFailedError, match=f"daily_missing_days: {day.date()}: 0 instead of about"):
+        check(gap, tmp_path)
+    config = CONFIG.model_copy(update={"history": HistoryConfig(judged_days=5)})
+    assert check(gap, tmp_path, config=config).passed
+
+
+def test_a_day_that_is_not_over_is_not_judged_by_its_volume(tmp_path: Path) -> None:
+    frame = clean_frame(1)
+    now = frame["timestamp"].iloc[-1].floor("D") + pd.Timedelta(hours=9)
+    assert check(frame[frame["timestamp"] < now], tmp_path, now=now.to_pydatetime()).passed
+
+
+def test_the_open_bandit_sample_passes_with_default_settings(tmp_path: Path) -> None:
+    spec = importlib.util.find_spec("obp")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("install requirements/samples.txt with --no-deps")
+    data = Path(spec.submodule_search_locations[0]) / "dataset" / "obd"
+    ingest(
+        [f"{data}/*/all/all.csv", f"{data}/*/men/men.csv", f"{data}/*/women/women.csv"],
+        output=tmp_path / "table",
+        mapping=ROOT / "config" / "mappings" / "open_bandit.yaml",
+        config=IngestConfig(),
+    )
+    summary = validate(tmp_path / "table", output=tmp_path / "out", config=ValidationConfig())
+    assert (summary.rows, summary.quarantined_rows) == (60_000, 0)
+    assert set(status(summary).values()) <= {"passed", "not_evaluated"}
+
+
+def test_a_ratings_file_passes_with_default_settings(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rows = 20_000
+    frame = pd.DataFrame({"user": rng.zipf(1.5, rows) % 900, "item": rng.zipf(1.3, rows) % 1_500})
+    frame["rating"] = rng.choice([1, 2, 3, 4, 5], rows, p=[0.06, 0.11, 0.27, 0.35, 0.21])
+    frame["timestamp"] = 874_700_000 + np.sort(rng.integers(0, 60 * 86_400, rows))
+    frame.drop_duplicates(["user", "item", "timestamp"]).to_csv(tmp_path / "ratings.csv", index=False)
+    ingest(
+        [str(tmp_path / "ratings.csv")],
+        output=tmp_path / "table",
+        mapping=ROOT / "config" / "mappings" / "ratings.yaml",
+        config=IngestConfig(),
+    )
+    summary = validate(tmp_path / "table", output=tmp_path / "out", config=ValidationConfig())
+    assert summary.quarantined_rows == 0
+    assert set(status(summary).values()) <= {"passed", "not_evaluated"}
+
+
+def test_a_second_run_beside_the_first_is_refused(tmp_path: Path) -> None:
+    write_damaged(clean_frame(1), tmp_path / "table")
+    with exclusive(tmp_path / "out"), pytest.raises(StorageError, match="another run is writing it"):
+        validate(tmp_path / "table", output=tmp_path / "out", config=CONFIG)
+
+
+KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+from feedrank.storage import new_directory
+
+with new_directory(Path(sys.argv[1])) as fresh:
+    (fresh / "summary.json").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_kill_in_the_middle_leaves_the_earlier_output_whole_and_a_rerun_works(tmp_path: Path) -> None:
+    check(clean_frame(1), tmp_path)
+    before = (tmp_path / "out" / "summary.json").read_bytes()
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_RUN, str(tmp_path / "out")],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert (tmp_path / "out" / "summary.json").read_bytes() == before
+    assert check(clean_frame(1), tmp_path).passed
+
+
+def test_bounds_are_those_of_clopper_and_pearson() -> None:
+    # No failure in 59 trials: the lower one-sided 95 % bound is 0.95; two-sided at 90 % it is the same number.
+    low, high = bounds(59, 59)
+    assert low == pytest.approx(0.025 ** (1 / 59))
+    assert high == 1.0
+    assert bounds(0, 20) == pytest.approx((0.0, 1 - 0.025 ** (1 / 20)))

@@ -1,0 +1,139 @@
+"""Judging: gates that NaN never passes, slices that cover the rows, baselines that are what they say."""
+
+import json
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from benchmarks.small_data import GENERATOR, split_features
+from feedrank import schema
+from feedrank.config.model import EvaluationConfig, Gates
+from feedrank.evaluation.baselines import BASELINES
+from feedrank.evaluation.evaluate import Evaluation, Metrics, check_gates, evaluate, measure, slices
+from feedrank.evaluation.metrics import roc_auc
+from feedrank.stages import oracle_scores
+
+CONFIG = EvaluationConfig(min_impressions_per_user=10)
+NAN = float("nan")
+
+
+def metrics(**values: float) -> Metrics:
+    good = {"auc": 0.8, "log_loss": 0.3, "precision_at_10": 0.3, "ndcg_at_10": 0.5, "calibration_error": 0.01}
+    return Metrics.model_validate({"rows": 100, "users_at_10": 5, **good, **values})
+
+
+def item_ctr(test: pa.Table) -> np.ndarray:
+    return test[schema.ITEM_CTR].to_numpy()
+
+
+@cache
+def judged() -> Evaluation:
+    train, _, test = split_features()
+    scores = item_ctr(test)
+    return evaluate(scores, train=train, test=test, config=CONFIG, gates=Gates(), oracle=oracle_scores(GENERATOR))
+
+
+def test_good_metrics_pass_every_gate():
+    assert [gate.passed for gate in check_gates(metrics(), Gates())] == [True, True, True]
+
+
+@pytest.mark.parametrize(("name", "bad"), [("auc", 0.69), ("log_loss", 0.51), ("precision_at_10", 0.14)])
+def test_a_bad_metric_fails_its_gate_and_no_other(name, bad):
+    for value in (bad, NAN):
+        gates = check_gates(metrics(**{name: value}), Gates())
+        assert [gate.name for gate in gates if not gate.passed] == [name]
+
+
+def test_a_gate_must_be_passed_not_met():
+    gates = Gates()
+    on_the_limits = metrics(auc=gates.min_auc, log_loss=gates.max_log_loss, precision_at_10=gates.min_precision_at_10)
+    assert not any(gate.passed for gate in check_gates(on_the_limits, gates))
+
+
+@pytest.mark.parametrize("score", [NAN, np.inf, -np.inf])
+def test_scores_that_are_no_probabilities_pass_no_evaluation(score):
+    _, _, test = split_features()
+    scores = item_ctr(test).copy()
+    scores[::7] = score
+    measured = measure(test, scores, config=CONFIG)
+    gates = check_gates(measured, Gates(min_auc=0, min_precision_at_10=-1))
+    assert not all(gate.passed for gate in gates)
+
+
+def test_slices_split_the_rows_by_history_and_by_device():
+    _, _, test = split_features()
+    masks = slices(test, config=CONFIG)
+    assert (masks["new_users"] ^ masks["known_users"]).all()
+    assert (masks["new_items"] ^ masks["known_items"]).all()
+    assert (sum(masks[name].astype(int) for name in schema.DEVICE_COLUMNS) == 1).all()
+    few = test[schema.USER_INTERACTION_COUNT].to_numpy() <= CONFIG.new_entity_max_impressions
+    assert (masks["new_users"] == few).all()
+
+
+def test_each_slice_is_measured_on_its_rows():
+    _, _, test = split_features()
+    mask = test[schema.DEVICE_MOBILE].to_numpy() == 1
+    measured = judged().slices[schema.DEVICE_MOBILE]
+    assert measured.rows == mask.sum()
+    assert measured.auc == roc_auc(test[schema.TARGET].to_numpy()[mask], item_ctr(test)[mask])
+
+
+def test_a_slice_without_rows_is_left_out():
+    train, _, test = split_features()
+    mobile = test.filter(pa.array(test[schema.DEVICE_MOBILE].to_numpy() == 1))
+    evaluation = evaluate(item_ctr(mobile), train=train, test=mobile, config=CONFIG, gates=Gates())
+    assert schema.DEVICE_TABLET not in evaluation.slices
+    assert evaluation.slices[schema.DEVICE_MOBILE].rows == mobile.num_rows
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_gives_probabilities_and_the_same_ones_again(name):
+    train, _, test = split_features()
+    first, second = (BASELINES[name](train, test) for _ in range(2))
+    assert first.shape == (test.num_rows,)
+    assert ((first > 0) & (first < 1)).all()
+    assert (first == second).all()
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_no_baseline_sees_the_outcomes_of_the_test_rows(name):
+    train, _, test = split_features()
+    index = test.schema.get_field_index(schema.TARGET)
+    flipped = test.set_column(index, schema.TARGET, pa.array(1 - test[schema.TARGET].to_numpy()))
+    assert (BASELINES[name](train, test) == BASELINES[name](train, flipped)).all()
+
+
+def test_what_knows_nothing_ranks_at_chance_and_what_knows_more_ranks_better():
+    auc = {name: metrics.auc for name, metrics in judged().baselines.items()}
+    assert auc["constant"] == 0.5
+    assert auc["random"] == pytest.approx(0.5, abs=0.05)
+    assert max(auc["logistic_regression"], auc["gradient_boosted_trees"]) > 0.55
+
+
+def test_the_oracle_beats_every_baseline():
+    oracle = judged().oracle
+    assert oracle is not None
+    assert all(oracle.auc > baseline.auc for baseline in judged().baselines.values())
+    assert all(oracle.log_loss < baseline.log_loss for baseline in judged().baselines.values())
+
+
+def test_the_share_of_the_oracle_is_that_of_the_lift_over_chance():
+    evaluation = judged()
+    assert evaluation.oracle is not None
+    assert evaluation.oracle_share == pytest.approx((evaluation.ranker.auc - 0.5) / (evaluation.oracle.auc - 0.5))
+    assert evaluation.model_copy(update={"oracle": None}).oracle_share is None
+
+
+def test_an_evaluation_survives_json_with_its_nans():
+    few = EvaluationConfig(min_impressions_per_user=10**6)
+    train, _, test = split_features()
+    evaluation = evaluate(item_ctr(test), train=train, test=test, config=few, gates=Gates())
+    assert np.isnan(evaluation.ranker.precision_at_10)
+    assert not evaluation.passed
+    text = evaluation.model_dump_json()
+    json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    again = Evaluation.model_validate_json(text)
+    assert np.isnan(again.ranker.precision_at_10)
+    assert again.model_dump_json() == text

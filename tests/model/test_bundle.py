@@ -1,0 +1,150 @@
+"""The model bundle: whole it loads, and a missing, cut, changed or foreign one is refused by name."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.predict_bundle import Size, write_random_bundle
+from benchmarks.small_data import small_model, split_features
+from feedrank import schema
+from feedrank.errors import BundleError
+from feedrank.model.bundle import (
+    ARRAYS_FOLDER,
+    CHECKSUMS_FILE,
+    CONFIG_FILE,
+    METADATA_FILE,
+    SNAPSHOT_FOLDER,
+    load_bundle,
+    seal,
+    verify,
+    write_metadata,
+)
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("bundle") / "model"
+    return write_random_bundle(directory, config=small_model(), size=Size(50, 80, 2_000))
+
+
+@pytest.fixture
+def bundle(sealed: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sealed, tmp_path / "model"))
+
+
+def refusal(directory: Path) -> str:
+    with pytest.raises(BundleError) as caught:
+        load_bundle(directory)
+    return str(caught.value)
+
+
+FILES = (
+    METADATA_FILE,
+    CONFIG_FILE,
+    f"{ARRAYS_FOLDER}/user_embedding.weight.npy",
+    f"{SNAPSHOT_FOLDER}/users.parquet",
+    f"{SNAPSHOT_FOLDER}/snapshot.json",
+)
+
+
+def test_a_sealed_bundle_loads_and_scores(bundle):
+    loaded = load_bundle(bundle)
+    _, _, test = split_features()
+    scores = loaded.score_table(test)
+    assert scores.shape == (test.num_rows,)
+    assert ((scores > 0) & (scores < 1)).all()
+    assert loaded.config == small_model()
+    assert len(loaded.snapshot.users.ids)
+
+
+def test_it_scores_the_same_wherever_it_is_copied(sealed, bundle):
+    _, _, test = split_features()
+    one, other = (load_bundle(directory).score_table(test) for directory in (sealed, bundle))
+    assert np.array_equal(one, other)
+
+
+def test_no_row_gives_no_score(bundle):
+    _, _, test = split_features()
+    assert load_bundle(bundle).score_table(test.slice(0, 0)).shape == (0,)
+
+
+def test_the_arrays_of_a_bundle_can_not_be_changed(bundle):
+    with pytest.raises(ValueError, match="read-only"):
+        load_bundle(bundle).arrays["user_embedding.weight"][0, 0] = 1.0
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    assert str(tmp_path / "none") in refusal(tmp_path / "none")
+
+
+def test_a_bundle_without_checksums_is_no_bundle(bundle):
+    (bundle / CHECKSUMS_FILE).unlink()
+    assert CHECKSUMS_FILE in refusal(bundle)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '["a"]'])
+def test_checksums_that_are_none_are_named(bundle, text):
+    (bundle / CHECKSUMS_FILE).write_text(text)
+    assert CHECKSUMS_FILE in refusal(bundle)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(bundle, name):
+    (bundle / name).unlink()
+    assert f"{bundle / name}: missing" in refusal(bundle)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_truncated_file_is_named(bundle, name):
+    content = (bundle / name).read_bytes()
+    (bundle / name).write_bytes(content[:-1])
+    assert f"{bundle / name}: differs from its checksum" in refusal(bundle)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_changed_byte_is_found_and_named(bundle, name):
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(content)
+    assert f"{bundle / name}: differs from its checksum" in refusal(bundle)
+
+
+def test_arrays_that_were_swapped_are_found(bundle):
+    one, other = (bundle / ARRAYS_FOLDER / f"{name}.npy" for name in ("user_ids", "item_ids"))
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    assert "differs from its checksum" in refusal(bundle)
+
+
+def test_a_model_of_another_feature_schema_is_refused_with_both_fingerprints(bundle):
+    metadata = load_bundle(bundle).metadata.model_copy(update={"feature_fingerprint": "0123456789abcdef"})
+    write_metadata(bundle, metadata)
+    seal(bundle)
+    message = refusal(bundle)
+    assert "0123456789abcdef" in message
+    assert schema.feature_fingerprint() in message
+
+
+def test_changed_metadata_need_a_new_seal(bundle):
+    metadata = load_bundle(bundle).metadata.model_copy(update={"model_version": "v9.9.9"})
+    write_metadata(bundle, metadata)
+    assert METADATA_FILE in refusal(bundle)
+    seal(bundle)
+    assert load_bundle(bundle).metadata.model_version == "v9.9.9"
+
+
+def test_sealing_twice_gives_the_same_checksums(bundle):
+    before = (bundle / CHECKSUMS_FILE).read_text()
+    seal(bundle)
+    assert (bundle / CHECKSUMS_FILE).read_text() == before
+    verify(bundle)
+
+
+def test_every_file_but_the_checksums_is_sealed(bundle):
+    listed = set(json.loads((bundle / CHECKSUMS_FILE).read_text()))
+    present = {str(file.relative_to(bundle)) for file in bundle.rglob("*") if file.is_file()}
+    assert listed == present - {CHECKSUMS_FILE}

@@ -1,0 +1,156 @@
+"""Verdicts on features and scores."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from monitored_data import CONFIG, FIRST_SERVED_DAY, feature_rows, make_reference, scores_of, with_column
+
+from feedrank import schema
+from feedrank.config.monitoring import DriftConfig
+from feedrank.monitoring.drift import corrected_limits, cramers_v, feature_drift, score_drift
+from feedrank.monitoring.engines import ScipyEngine
+from feedrank.monitoring.reference import Reference
+from feedrank.monitoring.results import Signal
+
+FLOAT_FEATURES = (schema.USER_AVG_DWELL_TIME, schema.ITEM_POPULARITY, schema.RECENCY_SCORE)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    return make_reference(tmp_path_factory.mktemp("reference"))
+
+
+def judge(window: pa.Table, reference: Reference) -> dict[str, Signal]:
+    signals = feature_drift(window, reference=reference, engine=ScipyEngine(), config=CONFIG)
+    return {signal.name: signal for signal in signals}
+
+
+def flagged(window: pa.Table, reference: Reference) -> set[str]:
+    return {name for name, signal in judge(window, reference).items() if signal.flagged}
+
+
+@pytest.mark.parametrize("rows", [400, 1_000, 5_000])
+def test_clean_windows_of_any_size_and_weekday_have_no_drift(reference: Reference, rows: int) -> None:
+    for day in range(7):
+        assert not flagged(feature_rows(rows, day=FIRST_SERVED_DAY + day, seed=10 + day), reference)
+
+
+def test_growing_histories_are_no_drift_even_two_months_later(reference: Reference) -> None:
+    assert not flagged(feature_rows(2_000, day=FIRST_SERVED_DAY + 60, seed=3), reference)
+
+
+@pytest.mark.parametrize("feature", FLOAT_FEATURES)
+def test_a_shift_by_half_a_standard_deviation_is_drift_of_that_feature_only(reference: Reference, feature: str) -> None:
+    window = feature_rows(1_000, day=FIRST_SERVED_DAY)
+    values = window[feature].to_numpy()
+    assert flagged(with_column(window, feature, values + 0.5 * values.std()), reference) == {feature}
+
+
+def test_a_tiny_shift_of_a_huge_sample_is_significant_but_no_drift(reference: Reference) -> None:
+    window = feature_rows(100_000, day=FIRST_SERVED_DAY)
+    values = window[schema.ITEM_POPULARITY].to_numpy()
+    signal = judge(with_column(window, schema.ITEM_POPULARITY, values + 0.08), reference)[schema.ITEM_POPULARITY]
+    assert signal.p_value is not None
+    assert signal.p_value < 1e-6
+    assert signal.status == "ok"
+
+
+@pytest.mark.parametrize("share", [0.05, 1.0])
+def test_missing_values_are_drift_though_the_test_cannot_see_them(reference: Reference, share: float) -> None:
+    window = feature_rows(1_000, day=FIRST_SERVED_DAY)
+    values = window[schema.ITEM_CTR].to_numpy().copy()
+    values[: int(share * len(values))] = np.nan
+    signal = judge(with_column(window, schema.ITEM_CTR, values), reference)[schema.ITEM_CTR]
+    assert signal.status == "drift"
+    assert signal.missing_share == pytest.approx(share)
+    assert "missing" in signal.reason
+
+
+def test_infinite_values_count_as_missing(reference: Reference) -> None:
+    window = feature_rows(1_000, day=FIRST_SERVED_DAY)
+    infinite = with_column(window, schema.ITEM_CTR, np.full(1_000, np.inf))
+    assert judge(infinite, reference)[schema.ITEM_CTR].missing_share == 1
+
+
+def test_a_column_that_became_constant_is_drift(reference: Reference) -> None:
+    window = feature_rows(1_000, day=FIRST_SERVED_DAY)
+    assert flagged(with_column(window, schema.RECENCY_SCORE, np.zeros(1_000)), reference) == {schema.RECENCY_SCORE}
+
+
+def test_an_unseen_category_is_drift(reference: Reference) -> None:
+    window = feature_rows(1_000, day=FIRST_SERVED_DAY)
+    hours = window[schema.HOUR_OF_DAY].to_numpy().copy()
+    hours[:300] = 24
+    assert flagged(with_column(window, schema.HOUR_OF_DAY, hours), reference) == {schema.HOUR_OF_DAY}
+
+
+def test_a_clock_in_another_time_zone_is_drift_of_the_calendar_features(reference: Reference) -> None:
+    window = feature_rows(3_000, day=FIRST_SERVED_DAY)
+    other_day = (window[schema.DAY_OF_WEEK].to_numpy() + 1) % 7
+    assert flagged(with_column(window, schema.DAY_OF_WEEK, other_day), reference) == {schema.DAY_OF_WEEK}
+
+
+@pytest.mark.parametrize("rows", [0, 1, 150])
+def test_few_rows_are_not_enough_data_and_no_drift(reference: Reference, rows: int) -> None:
+    window = feature_rows(rows, day=FIRST_SERVED_DAY)
+    shifted = with_column(window, schema.ITEM_POPULARITY, window[schema.ITEM_POPULARITY].to_numpy() + 5)
+    assert {signal.status for signal in judge(shifted, reference).values()} == {"not_enough_data"}
+
+
+def test_the_threshold_of_a_single_feature_can_be_raised(reference: Reference) -> None:
+    window = feature_rows(1_000, day=FIRST_SERVED_DAY)
+    window = with_column(window, schema.ITEM_POPULARITY, window[schema.ITEM_POPULARITY].to_numpy() + 0.5)
+    drift = CONFIG.drift.model_copy(update={"thresholds": {schema.ITEM_POPULARITY: 0.9}})
+    config = CONFIG.model_copy(update={"drift": drift})
+    signals = feature_drift(window, reference=reference, engine=ScipyEngine(), config=config)
+    assert not any(signal.flagged for signal in signals)
+
+
+def test_scores_of_the_same_model_have_not_moved_and_shifted_ones_have(reference: Reference) -> None:
+    scores = scores_of(feature_rows(1_000, day=FIRST_SERVED_DAY))
+    assert score_drift(scores, reference=reference, config=CONFIG).status == "ok"
+    assert score_drift(scores * 2, reference=reference, config=CONFIG).status == "drift"
+
+
+def test_scores_that_are_not_finite_are_drift(reference: Reference) -> None:
+    scores = np.full(1_000, np.nan)
+    assert "not finite" in score_drift(scores, reference=reference, config=CONFIG).reason
+
+
+def test_cramers_v_does_not_depend_on_the_ratio_of_the_sample_sizes() -> None:
+    window = np.repeat([0.0, 1.0], [3_500, 1_500])
+    small, large = (np.repeat([0.0, 1.0], [half, half]) for half in (2_500, 50_000))
+    # Balanced textbook value: shares 0.7 against 0.5 give a mean of 0.6, so V = 0.1 / sqrt(0.6 · 0.4).
+    assert cramers_v(small, window) == pytest.approx(0.1 / np.sqrt(0.24), abs=0.003)
+    assert cramers_v(large, window) == pytest.approx(0.1 / np.sqrt(0.24), abs=0.003)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.floats(0.001, 0.5))
+def test_false_discovery_control_accepts_what_bonferroni_accepts(p_values: list[float], p_value: float) -> None:
+    named = {str(index): value for index, value in enumerate(p_values)}
+    fdr = corrected_limits(named, config=DriftConfig(p_value=p_value, correction="fdr"))
+    bonferroni = corrected_limits(named, config=DriftConfig(p_value=p_value))
+    assert all(value < fdr[name] for name, value in named.items() if value < bonferroni[name])
+
+
+def test_false_discovery_limit_is_that_of_benjamini_and_hochberg() -> None:
+    # The example of their paper (J. R. Stat. Soc. B 57, 1995, section 3.2): four of 15 hypotheses are rejected.
+    p_values = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719, 0.6528,
+                0.7590, 1.0]  # fmt: skip
+    named = {str(index): value for index, value in enumerate(p_values)}
+    limits = corrected_limits(named, config=DriftConfig(p_value=0.05, correction="fdr"))
+    assert sum(value < limits[name] for name, value in named.items()) == 4
+
+
+def test_a_test_that_gives_no_number_is_an_error_not_silence(reference: Reference) -> None:
+    class Broken(ScipyEngine):
+        def kolmogorov_smirnov(self, reference, window):  # type: ignore[no-untyped-def]
+            found = super().kolmogorov_smirnov(reference, window)
+            return type(found)(statistic=found.statistic, p_value=float("nan"))
+
+    signals = feature_drift(
+        feature_rows(1_000, day=FIRST_SERVED_DAY), reference=reference, engine=Broken(), config=CONFIG
+    )
+    assert {s.status for s in signals if s.test == "ks"} == {"error"}

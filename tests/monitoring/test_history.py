@@ -1,0 +1,122 @@
+"""The history, and alarms from K of M windows."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from monitored_data import START, VERSION
+
+from feedrank.config.monitoring import DriftConfig
+from feedrank.errors import DataError
+from feedrank.monitoring.history import (
+    HISTORY,
+    add_window,
+    alarms,
+    earlier_median,
+    last_window_end,
+    read_history,
+    write_history,
+)
+from feedrank.monitoring.results import Estimate, FeedbackCounts, Signal, Status, Visits, WindowResult
+
+CONFIG = DriftConfig(k=2, m=3)
+NOTHING = Estimate(value=None)
+
+
+def end_of(index: int) -> datetime:
+    return START + timedelta(hours=6 * index)
+
+
+def window(index: int, status: Status, *, version: str = VERSION, statistic: float = 0.5) -> WindowResult:
+    signal = Signal(
+        name="item_ctr", kind="feature", test="ks", statistic=statistic, effect=statistic, threshold=0.1, rows=10,
+        status=status, reason=f"window {index}",
+    )  # fmt: skip
+    return WindowResult(
+        start=end_of(index - 4),
+        end=end_of(index),
+        model_version=version,
+        predictions=10,
+        sample_rows=10,
+        feedback=FeedbackCounts(rows=0, joined=0, late=0, duplicate=0, orphan=0, invalid=0),
+        signals=[signal],
+        versions=[],
+        visits=Visits(users=0, impressions_per_visit=NOTHING, minutes_per_visit=NOTHING, retention=NOTHING),
+        segments=[],
+        warnings=[],
+    )
+
+
+def history_of(*statuses: Status, version: str = VERSION) -> pa.Table:
+    history = HISTORY.empty_table()
+    for index, status in enumerate(statuses):
+        history = add_window(history, window(index, status, version=version))
+    return history
+
+
+def alarmed(history: pa.Table, *ends: int) -> list[tuple[str, bool]]:
+    found = alarms(history, model_version=VERSION, ends=[end_of(end) for end in ends], config=CONFIG)
+    return [(alarm.signal, alarm.active) for alarm in found]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "alarm"),
+    [
+        (("drift",), False),
+        (("drift", "drift"), True),
+        (("ok", "drift", "ok"), False),
+        (("drift", "ok", "drift"), True),
+        (("drift", "drift", "ok", "ok"), False),
+        (("error", "drift"), True),
+        (("not_enough_data", "drift", "not_enough_data"), False),
+    ],
+)
+def test_two_of_the_last_three_windows_raise_an_alarm(statuses: tuple[Status, ...], alarm: bool) -> None:
+    assert bool(alarmed(history_of(*statuses), len(statuses) - 1)) == alarm
+
+
+def test_an_alarm_of_a_window_that_was_made_up_for_is_reported_as_over() -> None:
+    assert alarmed(history_of("drift", "drift", "ok", "ok"), 1, 2, 3) == [("item_ctr", False)]
+
+
+def test_the_reason_is_that_of_the_latest_flagged_window() -> None:
+    history = history_of("drift", "drift", "ok")
+    found = alarms(history, model_version=VERSION, ends=[end_of(2)], config=CONFIG)
+    assert [(alarm.reason, alarm.window_end) for alarm in found] == [("window 1", end_of(1))]
+
+
+def test_another_model_starts_with_a_clean_slate() -> None:
+    assert not alarmed(history_of("drift", "drift", version="v0.9.0"), 1)
+
+
+def test_judging_a_window_again_replaces_its_rows() -> None:
+    history = add_window(history_of("drift", "drift"), window(1, "ok"))
+    assert history.num_rows == 2
+    assert not alarmed(history, 1)
+
+
+def test_it_is_read_as_it_was_written_and_old_windows_leave(tmp_path: Path) -> None:
+    path = tmp_path / "history.parquet"
+    assert read_history(path).num_rows == 0
+    write_history(history_of("ok", "drift"), path, keep_days=1)
+    assert read_history(path).equals(history_of("ok", "drift"))
+    write_history(add_window(read_history(path), window(40, "ok")), path, keep_days=1)
+    assert read_history(path).num_rows == 1
+    assert last_window_end(read_history(path), model_version=VERSION) == end_of(40)
+    assert last_window_end(read_history(path), model_version="other") is None
+
+
+def test_a_damaged_history_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "history.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="move it away"):
+        read_history(tmp_path / "history.parquet")
+
+
+def test_the_usual_value_is_the_median_of_earlier_unflagged_windows() -> None:
+    history = HISTORY.empty_table()
+    for index, (status, value) in enumerate([("ok", 0.1), ("ok", 0.2), ("drift", 9.0), ("ok", 0.3), ("ok", 7.0)]):
+        history = add_window(history, window(index, status, statistic=value))  # type: ignore[arg-type]
+    found = earlier_median(history, "item_ctr", model_version=VERSION, before=end_of(4), windows=28)
+    assert found == pytest.approx(0.2)
+    assert earlier_median(history, "item_ctr", model_version=VERSION, before=end_of(0), windows=28) is None

@@ -1,0 +1,120 @@
+"""Reading damaged logs."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from monitored_data import START, feature_rows, interactions, prediction_log
+
+from feedrank import schema
+from feedrank.monitoring.recent import FLAT_LOG, Recent, future_rows, read_feedback, read_predictions
+from feedrank.tables import write_partitioned
+
+END = START + timedelta(days=2)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    write_partitioned(prediction_log(feature_rows(100, day=0)), tmp_path)
+    write_partitioned(prediction_log(feature_rows(100, day=1)), tmp_path)
+    return tmp_path
+
+
+def read(log: Path) -> Recent:
+    return read_predictions(log, start=START, end=END, expected_from=START)
+
+
+def file_of(log: Path, day: int) -> Path:
+    return log / f"date=2024-01-0{day + 1}" / "part-0.parquet"
+
+
+def test_rows_are_flat_in_time_order_and_within_the_range(log: Path) -> None:
+    recent = read_predictions(log, start=START, end=START + timedelta(hours=30), expected_from=START)
+    assert recent.rows.schema.equals(FLAT_LOG)
+    times = recent.rows[schema.TIMESTAMP].to_pylist()
+    assert times == sorted(times)
+    assert times[-1] < START + timedelta(hours=30)
+    assert not recent.warnings
+
+
+def test_a_truncated_file_is_skipped_with_a_warning(log: Path) -> None:
+    file = file_of(log, 1)
+    file.write_bytes(file.read_bytes()[:-200])
+    recent = read(log)
+    assert 90 < recent.rows.num_rows <= 101
+    assert any(str(file) in warning and "skipped" in warning for warning in recent.warnings)
+
+
+def test_an_empty_file_is_skipped_with_a_warning(log: Path) -> None:
+    file_of(log, 1).write_bytes(b"")
+    assert any("skipped" in warning for warning in read(log).warnings)
+
+
+@pytest.mark.parametrize("change", ["column gone", "feature gone", "type changed", "feature is text"])
+def test_a_file_of_another_schema_is_skipped_with_a_warning(log: Path, change: str) -> None:
+    table = pq.ParquetFile(file_of(log, 1)).read()
+    place = table.schema.get_field_index(schema.FEATURES_STRUCT)
+    struct = table[schema.FEATURES_STRUCT].combine_chunks()
+    parts = dict(zip(schema.FEATURES, struct.flatten(), strict=True))
+    if change == "column gone":
+        table = table.drop_columns([schema.SCORE])
+    elif change == "type changed":
+        table = table.set_column(table.schema.get_field_index(schema.USER_ID), schema.USER_ID, [["x"] * len(table)])
+    else:
+        if change == "feature gone":
+            del parts[schema.ITEM_CTR]
+        else:
+            parts[schema.ITEM_CTR] = pa.array(["much"] * len(table))
+        table = table.set_column(place, schema.FEATURES_STRUCT, pa.StructArray.from_arrays(parts.values(), list(parts)))
+    pq.write_table(table, file_of(log, 1))
+    recent = read(log)
+    assert 90 < recent.rows.num_rows <= 101
+    assert any("skipped" in warning for warning in recent.warnings)
+
+
+def test_additional_columns_do_no_harm(log: Path) -> None:
+    table = pq.ParquetFile(file_of(log, 1)).read()
+    pq.write_table(table.append_column("more", [[1] * len(table)]), file_of(log, 1))
+    assert not read(log).warnings
+
+
+def test_a_missing_day_is_named(log: Path) -> None:
+    file_of(log, 1).unlink()
+    assert any("no data of 2024-01-02" in warning for warning in read(log).warnings)
+
+
+def test_an_absent_log_is_an_empty_one_with_warnings(tmp_path: Path) -> None:
+    recent = read(tmp_path / "nothing")
+    assert recent.rows.num_rows == 0
+    assert len(recent.warnings) == 2
+
+
+def test_a_file_that_is_being_written_is_left_alone(log: Path) -> None:
+    file_of(log, 1).with_name(".part-1.parquet.new").write_bytes(b"PAR1")
+    file_of(log, 1).with_name(".part-2.parquet").write_bytes(b"PAR1")
+    assert not read(log).warnings
+
+
+def test_rows_without_user_item_or_time_are_left_out_and_counted(log: Path) -> None:
+    table = pq.ParquetFile(file_of(log, 1)).read()
+    times = table[schema.TIMESTAMP].to_pylist()
+    times[0] = None
+    broken = pa.array(times, schema.TIMESTAMP_TYPE)
+    table = table.set_column(table.schema.get_field_index(schema.TIMESTAMP), schema.TIMESTAMP, broken)
+    pq.write_table(table, file_of(log, 1))
+    assert any("1 rows without user, item or time" in warning for warning in read(log).warnings)
+
+
+def test_feedback_is_read_alike(tmp_path: Path) -> None:
+    write_partitioned(interactions(feature_rows(100, day=0)), tmp_path)
+    recent = read_feedback(tmp_path, start=START, end=END, expected_from=START)
+    assert recent.rows.num_rows == 100
+    assert recent.warnings == [f"{tmp_path}: no data of 2024-01-02; is its writer running?"]
+
+
+def test_rows_from_the_future_are_counted(log: Path) -> None:
+    rows = read(log).rows
+    assert future_rows(rows, now=datetime(2024, 1, 1, tzinfo=UTC), skew_seconds=0) > 190
+    assert future_rows(rows, now=END, skew_seconds=0) == 0

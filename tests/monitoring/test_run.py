@@ -1,0 +1,294 @@
+"""A whole monitoring run: from logs to verdict, alerts, trigger and report."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from monitored_data import CONFIG, FIRST_SERVED_DAY, START, feature_rows, make_reference, serve, with_column
+
+from feedrank import schema
+from feedrank.config import MonitoringConfig
+from feedrank.errors import DataError, StorageError
+from feedrank.monitoring.channels import Message
+from feedrank.monitoring.results import MonitoringResult, TriggerDecision
+from feedrank.monitoring.run import due_windows, monitor
+from feedrank.monitoring.triggers import FILE as RETRAINING_FILE
+from feedrank.monitoring.window import Sources
+
+DAYS = 3
+ROWS_PER_DAY = 1_500
+NOW = START + timedelta(days=FIRST_SERVED_DAY + DAYS, minutes=10)
+
+
+class Outbox:
+    """A channel that keeps its messages."""
+
+    name = "outbox"
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    def send(self, message: Message) -> None:
+        self.messages.append(message)
+
+
+class House:
+    """A reference and served days in a folder, and the runs of the monitor on them."""
+
+    def __init__(self, directory: Path, reference: Path) -> None:
+        self.directory, self.reference, self.outbox = directory, reference, Outbox()
+
+    def serve(self, day: int, *, shift: float = 0.0) -> None:
+        rows = feature_rows(ROWS_PER_DAY, day=FIRST_SERVED_DAY + day, seed=100 + day)
+        values = rows[schema.ITEM_POPULARITY].to_numpy() + shift
+        serve(with_column(rows, schema.ITEM_POPULARITY, values), self.directory)
+
+    def run(self, now: datetime = NOW, *, config: MonitoringConfig = CONFIG, **options) -> MonitoringResult:  # type: ignore[no-untyped-def]
+        sources = Sources(predictions=self.directory / "predictions", feedback=self.directory / "interactions")
+        return monitor(
+            reference_directory=self.reference, sources=sources, output=self.directory / "output", config=config,
+            now=now, channels=[self.outbox], **options,
+        )  # fmt: skip
+
+    def retraining_events(self) -> list[str]:
+        path = self.directory / "output" / RETRAINING_FILE
+        return [json.loads(line)["event"] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("reference")
+    make_reference(directory)
+    return directory
+
+
+@pytest.fixture
+def house(tmp_path: Path, reference: Path) -> House:
+    return House(tmp_path, reference)
+
+
+@pytest.fixture
+def clean(house: House) -> House:
+    for day in range(DAYS):
+        house.serve(day)
+    return house
+
+
+@pytest.fixture
+def drifted(house: House) -> House:
+    for day in range(DAYS):
+        house.serve(day, shift=1.0 if day == DAYS - 1 else 0.0)
+    return house
+
+
+def test_clean_traffic_is_healthy_and_silent(clean: House) -> None:
+    result = clean.run()
+    assert result.verdict == "healthy"
+    assert not result.alarms
+    assert not clean.outbox.messages
+    assert "no drift" in result.headline
+    assert not result.latest.warnings
+
+
+def test_drift_raises_an_alarm_sends_one_message_and_starts_one_retraining(drifted: House) -> None:
+    started: list[TriggerDecision] = []
+    result = drifted.run(start_retraining=started.append)
+    assert [alarm.signal for alarm in result.alarms] == [schema.ITEM_POPULARITY]
+    assert result.trigger.start
+    assert [decision.request_id for decision in started] == [result.trigger.request_id]
+    (message,) = drifted.outbox.messages
+    assert message.title == result.headline
+    assert "item_popularity moved: KS distance" in message.text
+    again = drifted.run(NOW + timedelta(hours=1), start_retraining=started.append)
+    assert "runs since" in again.trigger.refused_because
+    assert len(started) == len(drifted.outbox.messages) == 1
+    assert drifted.retraining_events() == ["requested", "refused"]
+
+
+def test_the_result_is_saved_as_json_with_a_report_that_needs_no_other_file(drifted: House) -> None:
+    result = drifted.run()
+    report = Path(result.report)
+    assert MonitoringResult.model_validate_json((report.parent / "result.json").read_bytes()) == result
+    page = report.read_text()
+    assert result.headline in page
+    assert page.count("data:image/png;base64,") == 2
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_the_history_has_one_row_per_window_and_signal(clean: House) -> None:
+    result = clean.run()
+    history = pq.ParquetFile(clean.directory / "output" / "history.parquet").read()
+    assert history.num_rows == sum(len(window.signals) for window in result.windows)
+    clean.run()
+    assert pq.ParquetFile(clean.directory / "output" / "history.parquet").read().num_rows == history.num_rows
+
+
+def test_the_next_run_judges_every_window_that_was_missed(clean: House) -> None:
+    clean.run(NOW - timedelta(days=1))
+    result = clean.run()
+    step = timedelta(hours=CONFIG.window.step_hours)
+    assert len(result.windows) == timedelta(days=1) // step
+    assert {b.end - a.end for a, b in zip(result.windows, result.windows[1:], strict=False)} == {step}
+
+
+def test_windows_end_on_a_grid_and_catching_up_has_a_limit() -> None:
+    now = datetime(2024, 3, 1, 4, 10, tzinfo=UTC)
+    grid = datetime(2024, 3, 1, 0, tzinfo=UTC)
+    assert due_windows(grid, now=now, config=CONFIG) == [grid]
+    assert due_windows(grid - timedelta(hours=12), now=now, config=CONFIG) == [grid - timedelta(hours=6), grid]
+    assert len(due_windows(None, now=now, config=CONFIG)) == CONFIG.drift.m
+    assert len(due_windows(grid - timedelta(days=400), now=now, config=CONFIG)) == CONFIG.window.max_catch_up
+
+
+def test_an_empty_log_is_not_enough_data_and_no_alarm_of_drift(house: House) -> None:
+    result = house.run()
+    assert result.verdict == "not_enough_data"
+    assert any("no data of" in warning for warning in result.latest.warnings)
+
+
+def test_a_log_whose_feedback_stopped_raises_an_alarm_but_no_retraining(clean: House) -> None:
+    for file in (clean.directory / "interactions").rglob("*.parquet"):
+        file.unlink()
+    result = clean.run()
+    assert [alarm.signal for alarm in result.alarms] == ["feedback_share"]
+    assert not result.trigger.start
+
+
+def test_no_retraining_starts_on_broken_feedback(drifted: House) -> None:
+    for file in (drifted.directory / "interactions").rglob("*.parquet"):
+        table = pq.ParquetFile(file).read()
+        milliseconds = pa.array(table[schema.DWELL_TIME].to_numpy() * 1_000)
+        place = table.schema.get_field_index(schema.DWELL_TIME)
+        pq.write_table(table.set_column(place, table.schema.field(place), milliseconds), file)
+    result = drifted.run()
+    assert {alarm.signal for alarm in result.alarms} == {schema.ITEM_POPULARITY, "bad_feedback"}
+    assert "broken feedback" in result.trigger.refused_because
+
+
+def test_a_truncated_file_is_a_warning_and_the_rest_is_judged(clean: House) -> None:
+    file = next((clean.directory / "predictions").rglob("*.parquet"))
+    last = sorted((clean.directory / "predictions").rglob("*.parquet"))[-1]
+    (last.parent / "part-9.parquet").write_bytes(file.read_bytes()[:1_000])
+    result = clean.run()
+    assert result.verdict == "healthy"
+    assert any("part-9.parquet" in warning for warning in result.latest.warnings)
+
+
+def test_another_deployed_model_is_named_instead_of_compared(clean: House) -> None:
+    for file in (clean.directory / "predictions").rglob("*.parquet"):
+        table = pq.ParquetFile(file).read()
+        place = table.schema.get_field_index(schema.MODEL_VERSION)
+        other = pa.array(["v2.0.0"] * table.num_rows)
+        pq.write_table(table.set_column(place, table.schema.field(place), other), file)
+    result = clean.run()
+    assert result.verdict == "not_enough_data"
+    assert any("only of v2.0.0" in warning for warning in result.latest.warnings)
+    assert [metrics.name for metrics in result.latest.versions] == ["v2.0.0"]
+
+
+def test_all_predictions_can_be_tested_instead_of_the_shown_ones(clean: House) -> None:
+    for file in (clean.directory / "interactions").rglob("*.parquet"):
+        pq.write_table(pq.ParquetFile(file).read().slice(0, 100), file)
+    few = clean.run().latest.sample_rows
+    window = CONFIG.window.model_copy(update={"population": "predictions"})
+    all_rows = clean.run(config=CONFIG.model_copy(update={"window": window})).latest.sample_rows
+    assert few <= 100
+    assert all_rows > 1_000
+
+
+def test_a_missing_reference_is_alerted_and_raised_and_the_next_run_catches_up(clean: House) -> None:
+    reference, clean.reference = clean.reference, clean.directory / "nowhere"
+    with pytest.raises(DataError, match="train a model"):
+        clean.run()
+    (message,) = clean.outbox.messages
+    assert message.title == "feedrank monitoring failed (DataError)"
+    clean.reference = reference
+    assert clean.run().verdict == "healthy"
+
+
+def test_a_retraining_that_cannot_be_started_is_alerted_and_tried_again(drifted: House) -> None:
+    def unreachable(_: TriggerDecision) -> None:
+        raise ConnectionError("KFP does not answer")
+
+    result = drifted.run(start_retraining=unreachable)
+    assert "KFP does not answer" in result.trigger.refused_because
+    assert any("KFP does not answer" in message.text for message in drifted.outbox.messages)
+    started: list[TriggerDecision] = []
+    drifted.run(NOW + timedelta(hours=1), start_retraining=started.append)
+    assert len(started) == 1
+
+
+class MetricsHandler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"error_rate": 0.2, "requests_total": 1000}')
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def metrics_server() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), MetricsHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/metrics"
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_error_rate_of_the_predictor_is_judged_and_its_absence_is_a_warning(clean: House) -> None:
+    def with_url(url: str) -> MonitoringConfig:
+        performance = CONFIG.performance.model_copy(update={"metrics_url": url})
+        return CONFIG.model_copy(update={"performance": performance})
+
+    with metrics_server() as url:
+        signals = {signal.name: signal for signal in clean.run(config=with_url(url)).latest.signals}
+        assert signals["error_rate"].status == "drift"
+    gone = clean.run(config=with_url(url)).latest
+    assert any("metrics could not be read" in warning for warning in gone.warnings)
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from feedrank import storage
+with storage.exclusive(Path(sys.argv[1]) / "monitor"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_monitor_refuses_and_a_killed_one_blocks_nobody(clean: House) -> None:
+    output = clean.directory / "output"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(output)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(StorageError, match="another monitor runs on this folder"):
+        clean.run()
+    assert not clean.outbox.messages
+    holder.kill()
+    holder.communicate()
+    assert clean.run().verdict == "healthy"
+
+
+def test_segments_show_where_the_drift_is(house: House) -> None:
+    for day in range(DAYS):
+        rows = feature_rows(6_000, day=FIRST_SERVED_DAY + day, seed=100 + day)
+        mobile = rows[schema.DEVICE_MOBILE].to_numpy() == 1
+        values = rows[schema.ITEM_POPULARITY].to_numpy() + np.where(mobile, 0, 2.0)
+        serve(with_column(rows, schema.ITEM_POPULARITY, values), house.directory)
+    segments = {segment.metrics.name: segment for segment in house.run().latest.segments}
+    assert not segments["mobile"].drifted
+    assert segments["desktop"].drifted == [schema.ITEM_POPULARITY]

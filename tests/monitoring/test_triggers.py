@@ -1,0 +1,137 @@
+"""Decisions on retraining."""
+
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from feedrank.config.monitoring import RetrainingConfig
+from feedrank.errors import StorageError
+from feedrank.monitoring.triggers import FILE, NOT_STARTED, RetrainingLog
+
+NOW = datetime(2024, 3, 1, 4, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> RetrainingLog:
+    return RetrainingLog(tmp_path, config=RetrainingConfig(cool_down_hours=24, lease_hours=6))
+
+
+def test_a_reason_starts_a_retraining_and_both_are_recorded(log: RetrainingLog) -> None:
+    decision = log.decide(["item_ctr moved"], now=NOW)
+    assert decision.start
+    (event,) = log.events()
+    assert (event.event, event.reasons, event.at) == ("requested", ["item_ctr moved"], NOW)
+
+
+def test_without_a_reason_nothing_starts_and_nothing_is_recorded(log: RetrainingLog) -> None:
+    assert not log.decide([], now=NOW).start
+    assert not log.events()
+
+
+def test_only_one_retraining_runs_at_a_time_and_the_refusal_is_recorded(log: RetrainingLog) -> None:
+    first = log.decide(["a"], now=NOW)
+    second = log.decide(["b"], now=NOW + 5 * HOUR)
+    assert not second.start
+    assert first.request_id in second.refused_because
+    assert [event.event for event in log.events()] == ["requested", "refused"]
+
+
+def test_after_its_end_the_cool_down_counts_from_its_start(log: RetrainingLog) -> None:
+    first = log.decide(["a"], now=NOW)
+    log.finish(first.request_id, outcome="succeeded", now=NOW + HOUR)
+    assert "cool-down" in log.decide(["b"], now=NOW + 23 * HOUR).refused_because
+    assert log.decide(["b"], now=NOW + 24 * HOUR).start
+
+
+def test_a_retraining_that_never_ended_counts_as_dead_after_its_lease(tmp_path: Path) -> None:
+    log = RetrainingLog(tmp_path, config=RetrainingConfig(cool_down_hours=0, lease_hours=6))
+    assert log.decide(["a"], now=NOW).start
+    assert not log.decide(["a"], now=NOW + 5 * HOUR).start
+    assert log.decide(["a"], now=NOW + 6 * HOUR).start
+
+
+def test_a_request_that_could_not_be_started_has_no_cool_down(log: RetrainingLog) -> None:
+    first = log.decide(["a"], now=NOW)
+    log.finish(first.request_id, outcome=NOT_STARTED, now=NOW)
+    assert log.decide(["a"], now=NOW + HOUR).start
+
+
+def test_a_forbidden_retraining_is_refused_with_its_reason(log: RetrainingLog) -> None:
+    decision = log.decide(["a"], now=NOW, forbidden="feedback is broken")
+    assert not decision.start
+    assert decision.refused_because == "feedback is broken"
+    assert log.decide(["a"], now=NOW).start
+
+
+def test_running_records_the_beginning_and_the_end(log: RetrainingLog) -> None:
+    first = log.decide(["a"], now=NOW)
+    with (
+        pytest.raises(ZeroDivisionError),
+        log.running(first.request_id, clock=lambda: NOW),
+    ):
+        _ = 1 // 0
+    assert [event.event for event in log.events()] == ["requested", "began", "finished"]
+    assert log.events()[-1].outcome.startswith("failed: ZeroDivisionError")
+
+
+def test_two_cannot_run_at_once(log: RetrainingLog) -> None:
+    with (
+        log.running("one", clock=lambda: NOW),
+        pytest.raises(StorageError, match="another run"),
+        log.running("two", clock=lambda: NOW),
+    ):
+        pass
+
+
+KILLED = """
+import sys, time
+from datetime import UTC, datetime
+from pathlib import Path
+from feedrank.config.monitoring import RetrainingConfig
+from feedrank.monitoring.triggers import RetrainingLog
+log = RetrainingLog(Path(sys.argv[1]), config=RetrainingConfig(cool_down_hours=0))
+decision = log.decide(["a"], now=datetime(2024, 3, 1, 4, tzinfo=UTC))
+with log.running(decision.request_id, clock=lambda: datetime(2024, 3, 1, 4, tzinfo=UTC)):
+    print("running", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_local_retraining_that_is_killed_frees_the_way_at_once(tmp_path: Path) -> None:
+    log = RetrainingLog(tmp_path, config=RetrainingConfig(cool_down_hours=0))
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    assert not log.decide(["b"], now=NOW + HOUR).start
+    process.kill()
+    process.communicate()
+    assert log.decide(["c"], now=NOW + HOUR).start
+    assert [event.outcome for event in log.events() if event.event == "finished"] == ["crashed"]
+
+
+def test_a_line_that_a_crash_cut_off_costs_only_itself(tmp_path: Path, log: RetrainingLog) -> None:
+    log.decide(["a"], now=NOW)
+    with (tmp_path / FILE).open("a") as file:
+        file.write('{"event": "refu')
+    assert not log.decide(["b"], now=NOW + HOUR).start
+    assert [event.event for event in log.events()] == ["requested", "refused"]
+
+
+def test_of_many_that_decide_at_once_one_starts(tmp_path: Path) -> None:
+    decisions = []
+
+    def decide() -> None:
+        log = RetrainingLog(tmp_path, config=RetrainingConfig())
+        decisions.append(log.decide(["a"], now=NOW))
+
+    threads = [threading.Thread(target=decide) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(decision.start for decision in decisions) == 1

@@ -1,0 +1,105 @@
+"""The pipelines as they run on one machine: data to a registered model, again, and stopped by bad data."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from feedrank import schema, stages
+from feedrank.errors import ConfigError, FeedrankError
+from feedrank.features.snapshot import load_snapshot
+from feedrank.model.bundle import load_bundle
+from feedrank.registry import Registry, RegistryConfig
+from feedrank.tables import read_partitioned
+from pipelines.local import LocalRun, run_local
+
+SMALL = {
+    "data.generator.num_users": 2_000,
+    "data.generator.num_items": 600,
+    "data.generator.num_interactions": 20_000,
+    "data.generator.start_date": "2024-10-01",
+    "model.embedding_dim": 16,
+    "model.hidden_dims": [16],
+    "model.training.epochs": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def overrides(root: Path) -> dict[str, object]:
+    return {**SMALL, "model.registry.tracking_uri": f"sqlite:///{root}/mlflow.db"}
+
+
+@pytest.fixture(scope="module")
+def steps() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def whole_run(root: Path, overrides: dict[str, object], steps: list[str]) -> LocalRun:
+    return run_local(
+        "etl_and_feature_engineering", root=root, parameters={"config_overrides": overrides}, on_step=steps.append
+    )
+
+
+def test_a_run_leads_from_data_to_a_registered_model(whole_run, root, steps):
+    artifacts = whole_run.artifacts
+    assert read_partitioned(artifacts["interactions"]).num_rows == SMALL["data.generator.num_interactions"]
+    assert read_partitioned(artifacts["features"]).schema.names == schema.FEATURE_TABLE.names
+    assert load_snapshot(artifacts["features"] / "snapshot")
+    evaluation = stages.load_evaluation(artifacts["evaluation"])
+    assert evaluation.oracle is not None, "the interactions were generated, so their truth is known"
+    assert [gate.name for gate in evaluation.gates] == ["auc", "log_loss", "precision_at_10"]
+    assert load_bundle(artifacts["model"]).metadata.model_version == "v1.0.0"
+    for report in ("validation_report", "evaluation_report"):
+        assert "<html" in artifacts[report].read_text()
+    (registered,) = Registry(RegistryConfig(tracking_uri=f"sqlite:///{root}/mlflow.db")).versions()
+    assert registered.passed_gates == evaluation.passed == bool(registered.aliases)
+    assert registered.run_id in artifacts["registration"].read_text()
+    assert whole_run.task_seconds.keys() == {
+        *("generate-or-ingest", "validate", "compute-features"),
+        *("train", "evaluate", "register"),
+    }
+    assert any(step.startswith("epoch 1: ") for step in steps)
+
+
+def test_training_again_on_the_same_features_is_a_new_version(whole_run, root, overrides):
+    parameters = {
+        "features_uri": str(whole_run.artifacts["features"]),
+        "synthetic": True,
+        "config_overrides": overrides,
+    }
+    again = run_local("model_training", root=root, parameters=parameters)
+    first, second = (load_bundle(run.artifacts["model"]) for run in (whole_run, again))
+    assert second.metadata.model_version == "v1.0.1"
+    assert second.metadata.model_id == first.metadata.model_id, "same data, same configuration, same seed"
+    scores = [stages.load_evaluation(run.artifacts["evaluation"]).ranker for run in (whole_run, again)]
+    assert scores[0] == scores[1]
+
+
+def test_bad_data_stops_before_training_with_the_reason(whole_run, tmp_path, overrides):
+    day = next(whole_run.artifacts["interactions"].glob("date=*"))
+    table = pq.read_table(next(day.glob("*.parquet")), partitioning=None)
+    broken = table.set_column(table.column_names.index(schema.LIKE), schema.LIKE, [[1] * table.num_rows])
+    pq.write_table(broken, tmp_path / "mine.parquet")
+    parameters = {"input_paths": [str(tmp_path / "mine.parquet")], "config_overrides": overrides}
+    with pytest.raises(FeedrankError, match=r"the batch failed validation: .*rows are bad"):
+        run_local("etl_and_feature_engineering", root=tmp_path / "runs", parameters=parameters)
+    assert {path.parent.name for path in (tmp_path / "runs").glob("pipelines/*/*/*")} == {
+        "generate-or-ingest",
+        "validate",
+    }
+
+
+def test_a_wrong_name_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(ConfigError, match="no pipeline 'etl'; there are etl_and_feature_engineering"):
+        run_local("etl", root=tmp_path, parameters={})
+    with pytest.raises(ConfigError, match="no parameter 'inputs'; its parameters are input_paths"):
+        run_local("etl_and_feature_engineering", root=tmp_path, parameters={"inputs": []})
+    with pytest.raises(ConfigError, match="the parameter 'features_uri' is missing"):
+        run_local("model_training", root=tmp_path, parameters={})
+    assert not any(tmp_path.iterdir())

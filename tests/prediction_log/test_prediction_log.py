@@ -1,0 +1,240 @@
+"""The prediction log without a server: what goes in comes out once, whatever breaks on the way."""
+
+import csv
+import json
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feedrank import schema
+from feedrank.config.serving import LogConfig
+from feedrank.errors import DataError
+from feedrank.prediction_log import PredictionLog, export_csv, read_log
+from feedrank.prediction_log.compactor import Compactor, convert
+from feedrank.prediction_log.destination import Destination
+from feedrank.prediction_log.spool import SpoolWriter, read_file, spool_batch
+from feedrank.scoring import Ranking
+from feedrank.scoring.features import NUM_ITEM_FEATURES, RequestFeatures, feature_matrix
+
+NOON = datetime(2024, 11, 15, 12, tzinfo=UTC)
+
+
+SHARED = RequestFeatures(
+    user_ctr=0.125,
+    user_avg_dwell_seconds=3.5,
+    user_interactions=7,
+    user_days_active=2,
+    active_today=False,
+    recency=0.5,
+    hour=12,
+    weekday=4,
+    device=1,
+)
+
+
+def ranking(user_id: int = 1, *, items: int = 3, moment: datetime = NOON, seed: int = 0) -> Ranking:
+    rng = np.random.default_rng(seed)
+    matrix = rng.random((items, 2 * NUM_ITEM_FEATURES)).astype(np.float32)
+    matrix[:, 3:5] = rng.integers(0, 300, (items, 2))  # age and earlier impressions are whole
+    return Ranking(
+        user_id=user_id,
+        time_us=round(moment.timestamp() * 1_000_000),
+        item_ids=rng.choice(1000, items, replace=False),
+        scores=np.sort(rng.random(items).astype(np.float32))[::-1],
+        shared=SHARED,
+        item_matrix=matrix,
+        unknown_user=False,
+        unknown_items=0,
+    )
+
+
+def config(folder: Path, **changes: object) -> LogConfig:
+    return LogConfig(
+        directory=str(folder / "log"), spool_directory=folder / "spool", **{"flush_interval_ms": 10} | changes
+    )
+
+
+def wait(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def spooled(folder: Path, *batches: list[Ranking], boot: str = "boot") -> Path:
+    """A closed spool file."""
+    writer, counter = SpoolWriter(folder / "spool", boot), 0
+    for batch in batches:
+        writer.append(spool_batch([(r, "v1.0.0", 0.25) for r in batch], first_counter=counter))
+        counter += len(batch)
+    writer.release()
+    return next((folder / "spool" / boot).glob("*.arrows"))
+
+
+def test_a_row_holds_what_was_ranked(tmp_path):
+    log = PredictionLog(config(tmp_path))
+    one = ranking(user_id=42, items=4)
+    log.record(one, model_version="v1.2.3", latency_ms=0.5)
+    status = log.close(timeout_seconds=30)
+    assert (status.rows_written, status.rows_pending, status.error) == (4, 0, None)
+    table = read_log(tmp_path / "log")
+    assert table.schema.equals(schema.PREDICTION_LOG)
+    assert table[schema.ITEM_ID].to_pylist() == one.item_ids.tolist()
+    assert table[schema.SCORE].to_pylist() == one.scores.tolist()
+    assert table[schema.RANK].to_pylist() == [1, 2, 3, 4]
+    assert set(table[schema.USER_ID].to_pylist()) == {42}
+    assert set(table[schema.MODEL_VERSION].to_pylist()) == {"v1.2.3"}
+    assert table[schema.TIMESTAMP].to_pylist() == [NOON] * 4
+    expected = feature_matrix(one.shared, one.item_matrix)
+    for place, features in enumerate(table[schema.FEATURES_STRUCT].to_pylist()):
+        assert list(features) == list(schema.FEATURES)
+        np.testing.assert_array_equal(np.array(list(features.values()), dtype=np.float32), expected[place])
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=8), days=st.lists(st.integers(0, 2), min_size=8, max_size=8)
+)
+def test_every_request_is_in_the_log_once_in_the_partition_of_its_day(tmp_path_factory, sizes, days):
+    folder = tmp_path_factory.mktemp("log")
+    requests = [
+        ranking(user, items=n, moment=NOON + timedelta(days=day), seed=user)
+        for user, (n, day) in enumerate(zip(sizes, days, strict=False))
+    ]
+    file = spooled(folder, *([request] for request in requests))
+    assert convert(file, Destination.of(str(folder / "log"))) == sum(sizes)
+    table = read_log(folder / "log")
+    assert sorted(table[schema.USER_ID].to_pylist()) == sorted(u for u, n in enumerate(sizes) for _ in range(n))
+    assert len(set(table[schema.PREDICTION_ID].to_pylist())) == sum(sizes)
+    for part in (folder / "log").rglob("*.parquet"):
+        moments = pq.read_table(part, partitioning=None)[schema.TIMESTAMP].to_pylist()
+        assert {f"date={m.date()}" for m in moments} == {part.parent.name}
+        assert moments == sorted(moments)
+
+
+def test_what_a_crash_cut_off_is_left_out_and_the_rest_is_kept(tmp_path):
+    file = spooled(tmp_path, [ranking(1)], [ranking(2)], [ranking(3)])
+    whole = file.stat().st_size
+    seen = set()
+    for size in range(whole, 0, -97):
+        os.truncate(file, size)
+        seen.add(sum(batch.num_rows for batch in read_file(file)))
+    assert seen == {0, 1, 2, 3}
+
+
+def test_converting_a_file_again_changes_nothing(tmp_path):
+    destination = Destination.of(str(tmp_path / "log"))
+    file = spooled(tmp_path, [ranking(1), ranking(2)])
+    content = file.read_bytes()
+    convert(file, destination)
+    first = read_log(tmp_path / "log")
+    file.write_bytes(content)  # as if the crash came between writing the log and deleting the file
+    convert(file, destination)
+    assert read_log(tmp_path / "log").equals(first)
+    assert not file.exists()
+
+
+def test_only_the_folders_of_dead_processes_are_taken_over(tmp_path):
+    destination = Destination.of(str(tmp_path / "log"))
+    living = SpoolWriter(tmp_path / "spool", "living")
+    living.append(spool_batch([(ranking(1), "v1.0.0", 0.1)], first_counter=0))
+    spooled(tmp_path, [ranking(2)], boot="dead")
+    compactor = Compactor(tmp_path / "spool", tmp_path / "spool" / "own", destination)
+    assert compactor.round(dead_too=True)
+    assert set(read_log(tmp_path / "log")[schema.USER_ID].to_pylist()) == {2}
+    assert compactor.progress.recovered_rows == 3
+    assert sorted(path.name for path in (tmp_path / "spool").iterdir()) == ["living"]
+    living.release()
+    assert compactor.round(dead_too=True)
+    assert set(read_log(tmp_path / "log")[schema.USER_ID].to_pylist()) == {1, 2}
+    assert not list((tmp_path / "spool").iterdir())
+
+
+def test_a_failed_write_leaves_the_spool_as_it_was(tmp_path, monkeypatch):
+    writer = SpoolWriter(tmp_path / "spool", "boot")
+    writer.append(spool_batch([(ranking(1), "v1.0.0", 0.1)], first_counter=0))
+    real = os.write
+
+    def half(file: int, data: memoryview) -> int:
+        if len(data) > 200:
+            return real(file, data[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", half)
+    with pytest.raises(OSError, match="No space"):
+        writer.append(spool_batch([(ranking(2), "v1.0.0", 0.1)], first_counter=1))
+    monkeypatch.undo()
+    writer.append(spool_batch([(ranking(3), "v1.0.0", 0.1)], first_counter=1))
+    writer.release()
+    file = next((tmp_path / "spool" / "boot").glob("*.arrows"))
+    assert [user for batch in read_file(file) for user in batch[schema.USER_ID].to_pylist()] == [1, 3]
+
+
+@pytest.mark.parametrize("policy", ["shed", "drop"])
+def test_a_full_queue_is_never_silent(tmp_path, policy):
+    (tmp_path / "spool").write_text("in the way")
+    log = PredictionLog(config(tmp_path, queue_max_requests=2, when_full=policy))
+    for user in range(4):
+        log.record(ranking(user), model_version="v1.0.0", latency_ms=0.1)
+    assert log.full
+    assert log.sheds == (policy == "shed")
+    assert log.status().rows_dropped == 6
+    wait(lambda: log.status().error)
+    (tmp_path / "spool").unlink()
+    wait(lambda: not log.full)
+    status = log.close(timeout_seconds=30)
+    assert (status.rows_written, status.error) == (6, None)
+
+
+def test_a_compactor_that_dies_is_started_again(tmp_path):
+    log = PredictionLog(config(tmp_path, file_interval_seconds=0.05))
+    process = log._compactor._process
+    assert process is not None
+    process.kill()
+    log.record(ranking(1), model_version="v1.0.0", latency_ms=0.1)
+    wait(lambda: log.status().rows_written)
+    assert log.close(timeout_seconds=30).rows_written == 3
+
+
+def test_reading_selects_by_time_and_column(tmp_path):
+    moments = [NOON + timedelta(hours=12 * n) for n in range(6)]
+    file = spooled(tmp_path, [ranking(n, moment=moment) for n, moment in enumerate(moments)])
+    convert(file, Destination.of(f"file://{tmp_path}/log"))
+    table = read_log(tmp_path / "log", columns=[schema.USER_ID], start=moments[1], end=moments[4])
+    assert table.column_names == [schema.USER_ID]
+    assert table[schema.USER_ID].to_pylist() == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert read_log(tmp_path / "log", start=moments[-1] + timedelta(days=9)).num_rows == 0
+
+
+def test_what_is_no_log_or_broken_is_named(tmp_path):
+    with pytest.raises(DataError, match="nowhere: no prediction log"):
+        read_log(tmp_path / "nowhere")
+    part = tmp_path / "log" / "date=2024-11-15" / "part-x.parquet"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"part-x\.parquet"):
+        read_log(tmp_path / "log")
+
+
+def test_the_csv_has_the_logs_columns_and_the_features_as_json(tmp_path):
+    convert(
+        spooled(tmp_path, [ranking(1), ranking(2, moment=NOON + timedelta(days=1))]),
+        Destination.of(str(tmp_path / "log")),
+    )
+    assert export_csv(tmp_path / "log", tmp_path / "out.csv") == 6
+    with (tmp_path / "out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == schema.PREDICTION_LOG.names
+    assert rows[0][schema.TIMESTAMP] == "2024-11-15T12:00:00.000000Z"
+    features = json.loads(rows[0][schema.FEATURES_STRUCT])
+    assert list(features) == list(schema.FEATURES)
+    assert (features[schema.USER_INTERACTION_COUNT], features[schema.DEVICE_DESKTOP]) == (7, 1)
+    assert export_csv(tmp_path / "log", tmp_path / "out.csv", start=NOON + timedelta(hours=1)) == 3

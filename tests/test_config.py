@@ -1,0 +1,139 @@
+"""The configuration tree: defaults, files, the environment, overrides, and errors that name key and source."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from feedrank.config import Config, load_config
+from feedrank.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+
+
+def write(directory: Path, name: str, text: str) -> Path:
+    path = directory / f"{name}_config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(directory: Path, **arguments: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(directory, environ=arguments.pop("environ", {}), **arguments)
+    return str(caught.value)
+
+
+def test_no_file_means_the_defaults(tmp_path):
+    assert load_config(tmp_path, environ={}) == Config()
+
+
+def test_an_empty_file_means_the_defaults(tmp_path):
+    write(tmp_path, "model", "# nothing yet\n")
+    assert load_config(tmp_path, environ={}) == Config()
+
+
+@pytest.mark.parametrize("name", Config.model_fields)
+def test_the_files_in_the_project_hold_every_key_at_its_default(name):
+    written = yaml.safe_load((ROOT / "config" / f"{name}_config.yaml").read_text(encoding="utf-8"))
+    section = getattr(Config(), name)
+    assert type(section).model_validate(written) == section
+    assert keys_of(written) == keys_of(section.model_dump(mode="json"))
+
+
+def keys_of(tree: object) -> object:
+    return {key: keys_of(value) for key, value in tree.items()} if isinstance(tree, dict) else None
+
+
+def test_a_file_sets_its_keys_and_no_other(tmp_path):
+    write(tmp_path, "model", "training: {epochs: 3}\n")
+    config = load_config(tmp_path, environ={})
+    assert config.model.training.epochs == 3
+    assert config.model.training.batch_size == Config().model.training.batch_size
+    assert config.data == Config().data
+
+
+def test_an_unknown_key_is_named_with_its_file(tmp_path):
+    path = write(tmp_path, "model", "training: {epoch: 3}\n")
+    message = refusal(tmp_path)
+    assert str(path) in message
+    assert "training.epoch: unknown key" in message
+
+
+def test_a_wrong_type_is_named_with_its_file_key_and_value(tmp_path):
+    path = write(tmp_path, "data", "generator: {num_users: many}\n")
+    message = refusal(tmp_path)
+    assert str(path) in message
+    assert "generator.num_users" in message
+    assert "'many'" in message
+
+
+def test_a_value_out_of_its_range_is_named(tmp_path):
+    write(tmp_path, "model", "dropout: 1.5\n")
+    assert "dropout" in refusal(tmp_path)
+
+
+def test_values_that_contradict_each_other_are_explained(tmp_path):
+    write(tmp_path, "data", "split: {train: 0.9}\n")
+    assert "train + validation + test is 1.2, it must be 1" in refusal(tmp_path)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path):
+    write(tmp_path, "model", "dropout: x\n")
+    write(tmp_path, "data", "colour: red\n")
+    message = refusal(tmp_path)
+    assert "dropout" in message
+    assert "colour: unknown key" in message
+
+
+@pytest.mark.parametrize("text", ["training: [1", "- a list\n"])
+def test_a_file_that_is_no_mapping_is_named(tmp_path, text):
+    assert str(write(tmp_path, "model", text)) in refusal(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    assert str(tmp_path / "none") in refusal(tmp_path / "none")
+
+
+def test_the_environment_wins_over_the_file(tmp_path):
+    write(tmp_path, "model", "training: {epochs: 3, batch_size: 64}\n")
+    config = load_config(tmp_path, environ={"FEEDRANK__MODEL__TRAINING__EPOCHS": "5", "PATH": "/bin"})
+    assert (config.model.training.epochs, config.model.training.batch_size) == (5, 64)
+
+
+def test_environment_values_are_yaml(tmp_path):
+    config = load_config(
+        tmp_path, environ={"FEEDRANK__MODEL__HIDDEN_DIMS": "[16, 8]", "FEEDRANK__MODEL__EMBEDDING_DIM": "8"}
+    )
+    assert config.model.hidden_dims == (16, 8)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "part"),
+    [
+        ("FEEDRANK__MODEL__TRAINING__EPOCHS", "many", "training.epochs"),
+        ("FEEDRANK__MODEL__TRAINING__EPOCH", "3", "training.epoch: unknown key"),
+        ("FEEDRANK__MODEL__DROPOUT", "[1", "not a valid YAML value"),
+        ("FEEDRANK__COLOUR", "red", "colour: unknown key"),
+    ],
+)
+def test_a_wrong_variable_is_named(tmp_path, variable, value, part):
+    message = refusal(tmp_path, environ={variable: value})
+    assert variable in message
+    assert part in message
+
+
+def test_a_section_below_a_value_is_refused(tmp_path):
+    write(tmp_path, "model", "dropout: 0.2\n")
+    message = refusal(tmp_path, environ={"FEEDRANK__MODEL__DROPOUT__RATE": "0.3"})
+    assert "'dropout' is a value, not a section" in message
+
+
+def test_overrides_win_over_the_environment(tmp_path):
+    environ = {"FEEDRANK__MODEL__TRAINING__EPOCHS": "5"}
+    config = load_config(tmp_path, environ=environ, overrides={"model.training.epochs": 7})
+    assert config.model.training.epochs == 7
+
+
+def test_a_wrong_override_is_named(tmp_path):
+    message = refusal(tmp_path, overrides={"model.training.epochs": "many"})
+    assert "config_overrides: model.training.epochs" in message

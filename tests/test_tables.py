@@ -1,0 +1,116 @@
+"""Partitioned tables: what is written comes back by day and in time order; what can't be read is named."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feedrank import schema
+from feedrank.errors import DataError
+from feedrank.tables import date_range, partition_days, read_partitioned, sort_by_time, timestamps_us, write_partitioned
+
+START = datetime(2024, 3, 1, tzinfo=UTC)
+
+
+def table_at(hours: list[float]) -> pa.Table:
+    times = [START + timedelta(hours=hour) for hour in hours]
+    return pa.table(
+        {schema.ITEM_ID: np.arange(len(hours)), schema.TIMESTAMP: pa.array(times, type=schema.TIMESTAMP_TYPE)}
+    )
+
+
+@given(st.lists(st.integers(0, 72), max_size=30))
+@settings(deadline=None)
+def test_sorting_by_time_is_stable_and_loses_nothing(hours):
+    ordered = sort_by_time(table_at(hours))
+    expected = sorted(range(len(hours)), key=lambda place: hours[place])
+    assert ordered[schema.ITEM_ID].to_pylist() == expected
+
+
+def test_a_sorted_table_is_not_copied():
+    table = table_at([1, 2, 2, 3])
+    assert sort_by_time(table) is table
+
+
+def test_a_table_comes_back_in_time_order(tmp_path):
+    table = table_at([50, 1, 30, 2, 49])
+    assert write_partitioned(table, tmp_path) == 5
+    assert read_partitioned(tmp_path).equals(sort_by_time(table))
+
+
+def test_rows_lie_in_the_folder_of_their_utc_day(tmp_path):
+    write_partitioned(table_at([0, 23.999, 24, 49]), tmp_path)
+    rows = {
+        day.isoformat(): pq.ParquetFile(f / "part-0.parquet").metadata.num_rows for day, f in partition_days(tmp_path)
+    }
+    assert rows == {"2024-03-01": 2, "2024-03-02": 1, "2024-03-03": 1}
+
+
+def test_several_tables_of_one_day_are_merged(tmp_path):
+    assert write_partitioned(iter([table_at([5, 30]), table_at([1, 2])]), tmp_path) == 4
+    hours = (timestamps_us(read_partitioned(tmp_path)) - START.timestamp() * 1e6) / 3.6e9
+    assert hours.tolist() == [1, 2, 5, 30]
+
+
+def test_a_range_of_days_includes_both_ends(tmp_path):
+    write_partitioned(table_at([0, 24, 48, 72]), tmp_path)
+    chosen = read_partitioned(tmp_path, start=date(2024, 3, 2), end=date(2024, 3, 3))
+    assert date_range(chosen) == (date(2024, 3, 2), date(2024, 3, 3))
+    assert chosen.num_rows == 2
+
+
+def test_only_the_wanted_columns_are_read_though_time_orders_them(tmp_path):
+    write_partitioned(iter([table_at([5]), table_at([1])]), tmp_path)
+    table = read_partitioned(tmp_path, columns=[schema.ITEM_ID])
+    assert table.column_names == [schema.ITEM_ID]
+
+
+def test_an_empty_table_writes_no_file(tmp_path):
+    assert write_partitioned(table_at([]), tmp_path) == 0
+    with pytest.raises(DataError, match=f"{tmp_path}: no date="):
+        read_partitioned(tmp_path)
+
+
+def test_a_range_without_a_day_is_refused(tmp_path):
+    write_partitioned(table_at([0]), tmp_path)
+    with pytest.raises(DataError, match="in the wanted range"):
+        read_partitioned(tmp_path, start=date(2025, 1, 1))
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(DataError, match=str(tmp_path / "none")):
+        read_partitioned(tmp_path / "none")
+
+
+def test_a_missing_column_is_named_with_its_file(tmp_path):
+    write_partitioned(table_at([0]), tmp_path)
+    with pytest.raises(DataError, match=r"part-0\.parquet: column click is missing"):
+        read_partitioned(tmp_path, columns=[schema.CLICK])
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all"])
+def test_a_damaged_file_is_named(tmp_path, content):
+    write_partitioned(table_at([0, 24]), tmp_path)
+    damaged = tmp_path / "date=2024-03-02" / "part-0.parquet"
+    damaged.write_bytes(content)
+    with pytest.raises(DataError, match=r"date=2024-03-02/part-0\.parquet: can't be read as Parquet"):
+        read_partitioned(tmp_path)
+
+
+def test_a_truncated_file_is_named(tmp_path):
+    write_partitioned(table_at(list(np.arange(0, 24, 0.01))), tmp_path)
+    damaged = tmp_path / "date=2024-03-01" / "part-0.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"part-0\.parquet: can't be read as Parquet"):
+        read_partitioned(tmp_path)
+
+
+def test_a_folder_that_is_no_day_is_named(tmp_path):
+    write_partitioned(table_at([0]), tmp_path)
+    (tmp_path / "date=tomorrow").mkdir()
+    with pytest.raises(DataError, match="date=tomorrow"):
+        read_partitioned(tmp_path)
