@@ -26,12 +26,9 @@ for commands in (data, model, monitoring, pipelines, serving, simulation):
 def main() -> None:
     """Runs the command line; an expected failure ends in one sentence and exit code 1."""
     try:
-        app(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        exit_code = app(standalone_mode=False)  # click and typer return the code of an exit or an interruption
     except click.exceptions.Abort:
-        errors.print("interrupted; earlier outputs are unchanged, and the same command starts over or goes on")
-        sys.exit(INTERRUPTED)
+        exit_code = INTERRUPTED
     except click.ClickException as usage:
         usage.show()
         sys.exit(usage.exit_code)
@@ -43,3 +40,6 @@ def main() -> None:
             raise
         errors.print("error: no space left on the device; free some and run the same command again", soft_wrap=True)
         sys.exit(1)
+    if exit_code == INTERRUPTED:
+        errors.print("interrupted; earlier outputs are unchanged, and the same command starts over or goes on")
+    sys.exit(exit_code if isinstance(exit_code, int) else 0)

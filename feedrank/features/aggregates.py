@@ -9,6 +9,7 @@ by rounding, what another entity or an earlier event sees.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -66,13 +67,16 @@ class Events:
 
     def before(self, cutoff_us: int) -> "Events":
         """The events strictly earlier than the cut-off."""
-        stop = int(np.searchsorted(self.times_us, cutoff_us, side="left"))
+        return self.take(slice(0, int(np.searchsorted(self.times_us, cutoff_us, side="left"))))
+
+    def take(self, rows: Ints | slice) -> "Events":
+        """The events at some positions, which must be in order."""
         return Events(
-            user_ids=self.user_ids[:stop],
-            item_ids=self.item_ids[:stop],
-            times_us=self.times_us[:stop],
-            devices=self.devices[:stop],
-            values={name: column[:stop] for name, column in self.values.items()},
+            user_ids=self.user_ids[rows],
+            item_ids=self.item_ids[rows],
+            times_us=self.times_us[rows],
+            devices=self.devices[rows],
+            values={name: column[rows] for name, column in self.values.items()},
         )
 
 
@@ -99,6 +103,8 @@ class Grouping:
     def by(codes: Ints) -> "Grouping":
         """Groups rows that are in time order by small non-negative integer codes."""
         rows = len(codes)
+        if not codes.any():
+            return Grouping(np.arange(rows), np.zeros(min(rows, 1), dtype=np.int64), codes)
         # One sort of code * rows + position sorts by code and, within it, by time; faster than a stable argsort.
         order = np.sort(codes * rows + np.arange(rows)) % max(rows, 1)
         sorted_codes = codes[order]
@@ -130,11 +136,15 @@ class Folder:
     grouping: Grouping
     half_life_us: float
 
+    @cached_property
+    def times(self) -> Ints:
+        """Times of the events, group by group; shape [rows]."""
+        return self.events.times_us[self.grouping.order]
+
     def fold(self, aggregate: Aggregate, *, groups: Ints, stops: Ints, as_of_us: Ints) -> Array:
         """The aggregate over places [group start, stop) of each asked group, as of given times; one shape for all."""
-        starts = self.grouping.group_start[groups]
+        starts, times = self.grouping.group_start[groups], self.times
         empty = stops == starts
-        times = self.events.times_us[self.grouping.order]
         match aggregate.kind:
             case Kind.COUNT:
                 return stops - starts

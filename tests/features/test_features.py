@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from feedrank import schema
 from feedrank.config.data import FeatureConfig
 from feedrank.errors import DataError
+from feedrank.features import offline
 from feedrank.features.offline import compute_features
 from feedrank.features.online import online_features
 from feedrank.features.snapshot import load_snapshot, save_snapshot, take_snapshot
@@ -171,6 +172,15 @@ def test_the_table_has_the_promised_schema_and_time_order():
     table = compute_features(table_of(rows), config=CONFIG)
     assert table.schema == schema.FEATURE_TABLE
     assert (np.diff(timestamps_us(table)) >= 0).all()
+
+
+@given(events)
+@settings(deadline=None, max_examples=50)
+def test_computing_entities_some_at_a_time_changes_nothing(rows):
+    whole = compute_features(table_of(rows), config=CONFIG)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(offline, "PART_ROWS", 7)
+        assert compute_features(table_of(rows), config=CONFIG).equals(whole)
 
 
 def test_an_empty_table_gives_an_empty_table():
