@@ -1,15 +1,26 @@
 """The offline feature table: every feature of every event, from strictly earlier events only."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 
 from feedrank import schema
 from feedrank.config.data import FeatureConfig
 from feedrank.features.aggregates import Events, Folder, Grouping, Ints, entity_codes, of_entity
-from feedrank.features.definitions import FEATURE_DEFINITIONS, US_PER_DAY, Aggregate, Array, Context, Entity
+from feedrank.features.definitions import (
+    FEATURE_DEFINITIONS,
+    US_PER_DAY,
+    Aggregate,
+    Array,
+    Context,
+    Entity,
+    State,
+)
 
-PART_ROWS = 1_000_000
-"""Rows of the entities that are computed at a time."""
+PART_ROWS = 500_000
+"""Rows that are computed at a time, about."""
+MAX_PARTS = 256
 
 
 def compute_features(interactions: pa.Table, *, config: FeatureConfig) -> pa.Table:
@@ -21,43 +32,59 @@ def compute_features(interactions: pa.Table, *, config: FeatureConfig) -> pa.Tab
     state: dict[Aggregate, Array] = {}
     for entity in Entity:
         state |= _state_before_each_event(events, entity, config)
-    context = Context(times_us=events.times_us, devices=events.devices)
-    columns = {
-        schema.TARGET: events.values[schema.CLICK],
-        schema.USER_ID: events.user_ids,
-        schema.ITEM_ID: events.item_ids,
-        schema.TIMESTAMP: events.times_us,
+    rows = len(events.times_us)
+    starts = range(0, max(rows, 1), PART_ROWS)
+    return pa.concat_tables(_feature_rows(events, state, slice(start, start + PART_ROWS), config) for start in starts)
+
+
+def _feature_rows(events: Events, state: State, rows: slice, config: FeatureConfig) -> pa.Table:
+    part = events.take(rows)
+    part_state = {aggregate: values[rows] for aggregate, values in state.items()}
+    context = Context(times_us=part.times_us, devices=part.devices)
+    columns: dict[str, Array] = {
+        schema.TARGET: part.values[schema.CLICK],
+        schema.USER_ID: part.user_ids,
+        schema.ITEM_ID: part.item_ids,
+        schema.TIMESTAMP: part.times_us.view("M8[us]"),
     }
-    arrays = []
-    for field in schema.FEATURE_TABLE:
-        known = columns.get(field.name)
-        values = FEATURE_DEFINITIONS[field.name](state, context, config) if known is None else known
-        arrays.append(
-            pa.array(values.astype(field.type.to_pandas_dtype(), copy=False), type=field.type)
-            if field.name != schema.TIMESTAMP
-            else pa.array(values, type=pa.int64()).cast(field.type)
-        )
+    for name, compute in FEATURE_DEFINITIONS.items():
+        columns[name] = compute(part_state, context, config)
+    arrays = [
+        pa.array(columns[field.name].astype(field.type.to_pandas_dtype(), copy=False), type=field.type)
+        if field.name != schema.TIMESTAMP
+        else pa.array(columns[field.name], type=field.type)
+        for field in schema.FEATURE_TABLE
+    ]
     return pa.Table.from_arrays(arrays, schema=schema.FEATURE_TABLE)
 
 
 def _state_before_each_event(events: Events, entity: Entity, config: FeatureConfig) -> dict[Aggregate, Array]:
-    codes, rows = entity_codes(events, entity), len(events.times_us)
-    # Entities don't see each other, so they are computed some at a time: arrays that fit caches and that the
-    # allocator reuses keep the time proportional to the rows.
-    parts = 1 if entity is Entity.ALL else max(1, rows // PART_ROWS)
     state: dict[Aggregate, Array] = {}
-    for part in range(parts):
-        positions = np.flatnonzero(codes % parts == part) if parts > 1 else np.arange(rows)
-        part_events = events.take(positions) if parts > 1 else events
-        grouping = Grouping.by(codes[positions])
-        folder = Folder(part_events, grouping, config.popularity_half_life_days * US_PER_DAY)
+    for positions in _parts(events, entity):
+        part = events.take(positions)
+        grouping = Grouping.by(entity_codes(part, entity))
+        folder = Folder(part, grouping, config.popularity_half_life_days * US_PER_DAY)
         stops = _first_simultaneous(folder.times, grouping)
         for aggregate in of_entity(entity):
             folded = folder.fold(aggregate, groups=grouping.group_of_place, stops=stops, as_of_us=folder.times)
             values = np.empty_like(folded)
             values[grouping.order] = folded
-            state.setdefault(aggregate, np.empty(rows, dtype=values.dtype))[positions] = values
+            state.setdefault(aggregate, np.empty(len(events.times_us), dtype=values.dtype))[positions] = values
     return state
+
+
+def _parts(events: Events, entity: Entity) -> Iterator[Ints | slice]:
+    """Positions of the events, some entities at a time, which don't see each other.
+
+    Arrays that fit caches and that the allocator reuses keep the time proportional to the rows.
+    """
+    parts = 1 if entity is Entity.ALL else min(max(1, len(events.times_us) // PART_ROWS), MAX_PARTS)
+    if parts == 1:
+        yield slice(None)
+        return
+    part_of = ((events.item_ids if entity is Entity.ITEM else events.user_ids) % parts).astype(np.uint8)
+    for part in range(parts):
+        yield np.flatnonzero(part_of == part)
 
 
 def _first_simultaneous(times: Ints, grouping: Grouping) -> Ints:
