@@ -1,7 +1,8 @@
 """The ASGI application in front of KServe's: the product's routes, and guards for all the others.
 
-`POST /predict` passes no router, middleware or model of FastAPI. KServe's own routes are reached through `_kserve`,
-which closes what its server leaves open: the repository endpoints, bodies without limit, no token.
+`POST /predict` passes no router, middleware or model of FastAPI, and mostly not even ASGI (`protocol.py`). KServe's
+own routes are reached through `_kserve`, which closes what its server leaves open: the repository endpoints, bodies
+without limit, no token.
 """
 
 import asyncio
@@ -25,6 +26,9 @@ CLOSE = (b"connection", b"close")
 OPEN_PATHS = {"/", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"}
 """KServe's paths that need no token: probes have none. Neither do /health and /metrics."""
 
+Headers = list[tuple[bytes, bytes]]
+Answer = tuple[int, Headers, bytes]
+"""Status, headers and body."""
 Content = tuple[int, bytes, bytes]
 """Status, content type and body."""
 Handler = Callable[[Scope, Receive], Awaitable[Content]]
@@ -57,7 +61,19 @@ class Front:
             await self._kserve(scope, receive, send)
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The way of requests that have to be waited for; `protocol.py` has a shorter one."""
         started = time.perf_counter()
+        try:
+            body = await self._guards.body(scope, receive)
+        except RefusedError as refused:
+            answer = self._refusal(refused)
+            self._metrics.answered("predict", refused.status)
+        else:
+            answer = self.predict_now(scope, body, started=started)
+        await _send(send, answer)
+
+    def predict_now(self, scope: Scope, body: bytes | bytearray, *, started: float) -> Answer:
+        """Answers a `/predict` request whose body is here."""
         guards = self._guards
         guards.begin()
         try:
@@ -65,31 +81,32 @@ class Front:
             guards.token(scope)
             guards.load()
             guards.json(scope)
-            answer = self._service.rank(decode(await guards.body(scope, receive)), started=started)
-        except RefusedError as refused:
-            await self._refuse(send, refused, route="predict")
-        except Exception:
-            await self._fail(send, route="predict")
-        else:
-            body = encode_ranking(
-                answer.ranking, version_json=answer.loaded.model.version_json, latency_ms=answer.latency_ms
+            guards.size(body)
+            ranked = self._service.rank(decode(body), started=started)
+            content = encode_ranking(
+                ranked.ranking, version_json=ranked.loaded.model.version_json, latency_ms=ranked.latency_ms
             )
-            self._metrics.answered("predict", 200)
-            await self._send(send, 200, body)
+            answer = 200, self._headers(200, JSON, len(content)), content
+        except RefusedError as refused:
+            answer = self._refusal(refused)
+        except Exception:
+            answer = self._failure()
         finally:
             guards.end()
+        self._metrics.answered("predict", answer[0])
+        return answer
 
     async def _product(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, handler = self._handlers[scope["path"]]
         try:
             self._guards.method(scope, method)
             status, content_type, body = await handler(scope, receive)
+            answer = status, self._headers(status, content_type, len(body)), body
         except RefusedError as refused:
-            await self._refuse(send, refused)
+            answer = self._refusal(refused)
         except Exception:
-            await self._fail(send)
-        else:
-            await self._send(send, status, body, content_type=content_type)
+            answer = self._failure()
+        await _send(send, answer)
 
     async def _health(self, _scope: Scope, _receive: Receive) -> Content:
         return 200 if self._service.ready else 503, JSON, msgspec.json.encode(self._service.health())
@@ -142,7 +159,7 @@ class Front:
                 send = self._watched(send, "v1" if path.startswith("/v1/") else "v2")
             await self._app(scope, receive, send)
         except RefusedError as refused:
-            await self._refuse(send, refused)
+            await _send(send, self._refusal(refused))
         finally:
             guards.end()
 
@@ -157,43 +174,40 @@ class Front:
 
         return watched
 
-    def _extra_headers(self, status: int) -> list[tuple[bytes, bytes]]:
+    def _extra_headers(self, status: int) -> Headers:
         headers = [self._retry_after] if status == 503 else []
         if self._service.draining:
             headers.append(CLOSE)  # the client's next request then goes elsewhere
         return headers
 
-    async def _refuse(self, send: Send, refused: RefusedError, *, route: str | None = None) -> None:
+    def _refusal(self, refused: RefusedError) -> Answer:
         self._metrics.failed(refused.kind)
-        if route is not None:
-            self._metrics.answered(route, refused.status)
-        headers = {
-            401: [(b"www-authenticate", b"Bearer")],
-            405: [(b"allow", refused.reason.removeprefix("use ").encode())],
-            408: [CLOSE],
-            413: [CLOSE],
-        }.get(refused.status, [])
-        await self._send(send, refused.status, encode_error(refused.reason, field=refused.field), headers=headers)
+        content = encode_error(refused.reason, field=refused.field)
+        headers = self._headers(refused.status, JSON, len(content))
+        if refused.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        elif refused.status == 405:
+            headers.append((b"allow", refused.reason.removeprefix("use ").encode()))
+        elif refused.status in (408, 413) and CLOSE not in headers:
+            headers.append(CLOSE)
+        return refused.status, headers, content
 
-    async def _fail(self, send: Send, *, route: str | None = None) -> None:
-        """Answers a failure of our own: the log tells what happened, the client is not told."""
+    def _failure(self) -> Answer:
+        """A failure of our own: the log tells what happened, the client is not told."""
         logger.exception("a request failed")
-        await self._refuse(send, RefusedError("internal server error", status=500, kind="internal"), route=route)
+        return self._refusal(RefusedError("internal server error", status=500, kind="internal"))
 
-    async def _send(
-        self,
-        send: Send,
-        status: int,
-        body: bytes,
-        *,
-        content_type: bytes = JSON,
-        headers: list[tuple[bytes, bytes]] | None = None,
-    ) -> None:
-        all_headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *(headers or ())]
-        if status != 200 or self._service.draining:
-            all_headers += self._extra_headers(status)
-        await send({"type": "http.response.start", "status": status, "headers": all_headers})
-        await send({"type": "http.response.body", "body": body})
+    def _headers(self, status: int, content_type: bytes, length: int) -> Headers:
+        headers = [(b"content-type", content_type), (b"content-length", b"%d" % length)]
+        if status == 503 or self._service.draining:
+            headers += self._extra_headers(status)
+        return headers
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    status, headers, body = answer
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _not_found() -> RefusedError:

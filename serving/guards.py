@@ -37,7 +37,6 @@ class Guards:
     def end(self) -> None:
         """A request that ranks has been dealt with."""
         self._in_progress -= 1
-        self._backlog.done()
 
     def method(self, scope: Scope, wanted: str) -> None:
         """405 for another method."""
@@ -64,6 +63,11 @@ class Guards:
         value = header(scope, b"content-type") or b""
         if value != b"application/json" and value.split(b";")[0].strip().lower() != b"application/json":
             raise RefusedError("send Content-Type: application/json", status=415, kind="content_type")
+
+    def size(self, body: bytes | bytearray) -> None:
+        """413 for a body that is too large."""
+        if len(body) > self._limits.max_body_bytes:
+            raise self._too_large()
 
     async def body(self, scope: Scope, receive: Receive) -> bytes | bytearray:
         """The whole body; 413 if it is too large, 408 if it doesn't arrive in time."""
@@ -98,28 +102,33 @@ class Guards:
 class _Backlog:
     """Estimates how long a request has waited before the event loop came to it.
 
-    The loop reads every waiting socket, then runs the requests one after the other: a request has waited since the
-    start of this round, and at most one earlier round in its socket.
+    In each round the loop reads the sockets that are ready, one after the other: a request has waited since the first
+    of its round and, when they come faster than they are answered, at most one earlier round in its socket.
     """
 
     def __init__(self, limit_seconds: float) -> None:
         self._limit = limit_seconds
-        self._round = self._ended = self._earlier = 0.0
-        self._in_round = 0
+        self._start: float | None = None
+        self._requests = 0
+        self._earlier = 0.0
+        self._closed = 0.0
 
     def too_long(self) -> bool:
         """Whether the present request has waited too long."""
-        start = asyncio.get_running_loop().time()
-        if start != self._round:
-            queued = self._in_round >= QUEUE and start - self._ended < AWAKE_SECONDS
-            self._earlier = self._ended - self._round if queued else 0.0
-            self._round, self._in_round = start, 0
-        self._in_round += 1
-        return time.monotonic() - start + self._earlier > self._limit
+        now = time.monotonic()
+        if self._start is None:
+            self._start = now
+            asyncio.get_running_loop().call_soon(self._close_round)
+            if now - self._closed > AWAKE_SECONDS:
+                self._earlier = 0.0
+        self._requests += 1
+        return now - self._start + self._earlier > self._limit
 
-    def done(self) -> None:
-        """Notes that a request has been dealt with."""
-        self._ended = time.monotonic()
+    def _close_round(self) -> None:
+        assert self._start is not None
+        self._closed = time.monotonic()
+        self._earlier = self._closed - self._start if self._requests >= QUEUE else 0.0
+        self._start, self._requests = None, 0
 
 
 def header(scope: Scope, wanted: bytes) -> bytes | None:

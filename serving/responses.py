@@ -23,7 +23,9 @@ def encode_ranking(ranking: Ranking, *, version_json: bytes, latency_ms: float) 
     items = len(ranking.item_ids)
     digits = np.empty((items, 2), dtype=np.int64)
     digits[:, 0] = ranking.item_ids
-    digits[:, 1] = np.rint(ranking.scores.astype(np.float64) * _SCALE).clip(0, _SCALE - 1)
+    scaled = np.multiply(ranking.scores, _SCALE, dtype=np.float64)
+    np.rint(scaled, out=scaled)
+    digits[:, 1] = np.minimum(scaled, _SCALE - 1, out=scaled)
     return _template(items) % (ranking.user_id, *digits.ravel().tolist(), version_json, latency_ms)
 
 

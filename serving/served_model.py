@@ -35,11 +35,8 @@ class ServedModel:
     model_config: dict[str, Any]
     feature_config: dict[str, Any]
     snapshot_cutoff: str
-
-    @property
-    def version_json(self) -> bytes:
-        """The version as a JSON string."""
-        return json.dumps(self.version).encode()
+    version_json: bytes
+    """The version as a JSON string."""
 
 
 def build(bundle_directory: Path, snapshot_directory: Path | None) -> ServedModel:
@@ -58,6 +55,7 @@ def build(bundle_directory: Path, snapshot_directory: Path | None) -> ServedMode
         model_config=bundle.config.model_dump(mode="json"),
         feature_config=snapshot.info.feature_config.model_dump(mode="json"),
         snapshot_cutoff=snapshot.info.cutoff.isoformat(),
+        version_json=json.dumps(bundle.metadata.model_version).encode(),
     )
 
 

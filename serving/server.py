@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -33,11 +35,14 @@ from kserve.protocol.rest.server import RESTServer
 from serving.front import Front
 from serving.kserve_model import ClosedRepository, RankerDataPlane, RankerModel
 from serving.openapi import document
+from serving.protocol import protocol_for
 from serving.service import Service
 
 logger = logging.getLogger(__name__)
 
 GRPC_THREADS = 2
+SWITCH_INTERVAL_SECONDS = 0.0005
+"""How long a request waits for the interpreter while another thread computes; Python's default is 5 ms."""
 _STATUS_OF_ERROR = {
     InvalidInput: 400,
     ModelNotFound: 404,
@@ -66,9 +71,10 @@ class HttpServer(RESTServer):
         self._register_endpoints(kserve_app)
         _answer_errors(kserve_app)
         document(kserve_app)
+        front = Front(service, kserve_app)
         self.config = uvicorn.Config(
-            Front(service, kserve_app),
-            http="httptools",
+            front,
+            http=protocol_for(front),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -186,6 +192,9 @@ class RankerServer(kserve.ModelServer):
         if self.enable_grpc:
             rpc = GrpcServer(self._service, self.dataplane, self.model_repository_extension)
             await rpc.open()
+        gc.collect()
+        gc.freeze()  # what is there now stays: no collection need look at it again
+        sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
         logger.info("serving", extra={"fields": {"http_port": self._listener.getsockname()[1]}})
         ended = asyncio.create_task(told.wait())
         await asyncio.wait((ended, serving), return_when=asyncio.FIRST_COMPLETED)

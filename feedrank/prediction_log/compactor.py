@@ -131,7 +131,7 @@ def main() -> None:
     arguments = parser.parse_args()
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    os.nice(5)  # the requests come first
+    os.nice(10)  # the requests come first
     run(Path(arguments.spool), arguments.own, Destination.of(arguments.destination))
 
 

@@ -17,15 +17,15 @@ import pyarrow as pa
 
 from feedrank.config.serving import LogConfig
 from feedrank.prediction_log import spool
-from feedrank.prediction_log.spool import Entry, SpoolWriter, spool_batch
+from feedrank.prediction_log.buffers import RequestBuffer
+from feedrank.prediction_log.spool import SpoolWriter
 from feedrank.scoring import Ranking
 
 logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
 RETRY_SECONDS = 0.1
-BATCH_REQUESTS = 500
-"""Written at once; about 2 MB with 100 items each, which a nearly full disk may still have."""
+SPARE_BUFFERS = 8
 MEASURE_SECONDS = 0.5
 
 
@@ -57,12 +57,15 @@ class PredictionLog:
 
     def __init__(self, config: LogConfig) -> None:
         self._config = config
+        self._max_requests, self._max_spool_bytes = config.queue_max_requests, config.spool_max_mb * 1_048_576
         self._boot = secrets.token_hex(8)
         self._root = config.spool_directory.absolute()
         self._writer = SpoolWriter(self._root, self._boot)
-        self._queue: deque[Entry] = deque()
-        self._pending: pa.RecordBatch | None = None
-        self._counter = self._rows_queued = self._rows_dropped = 0
+        self._lock = threading.Lock()
+        self._buffer = RequestBuffer()
+        self._filled: deque[RequestBuffer] = deque()
+        self._empty: deque[RequestBuffer] = deque([RequestBuffer()], maxlen=SPARE_BUFFERS)
+        self._requests = self._spooled = self._rows_queued = self._rows_dropped = 0
         self._file_opened = self._measured = time.monotonic()
         self._oldest: float | None = None
         self._spool_bytes = 0
@@ -74,22 +77,14 @@ class PredictionLog:
         self._thread.start()
 
     @property
-    def _in_memory(self) -> int:
-        pending = self._pending
-        return len(self._queue) + (0 if pending is None else len(pending))
-
-    @property
     def full(self) -> bool:
         """No room: the policy `when_full` applies."""
-        return (
-            self._in_memory >= self._config.queue_max_requests
-            or self._spool_bytes >= self._config.spool_max_mb * 1_048_576
-        )
+        return self._requests - self._spooled >= self._max_requests or self._spool_bytes >= self._max_spool_bytes
 
     @property
     def sheds(self) -> bool:
         """Requests must be refused because their predictions can't be logged."""
-        return self._config.when_full == "shed" and self.full
+        return self.full and self._config.when_full == "shed"
 
     def record(self, ranking: Ranking, *, model_version: str, latency_ms: float) -> None:
         """Takes a ranking; when there is no room, it is counted as dropped."""
@@ -97,8 +92,16 @@ class PredictionLog:
         self._rows_queued += rows
         if self.full:
             self._rows_dropped += rows
-        else:
-            self._queue.append((ranking, model_version, latency_ms))
+            return
+        with self._lock:  # the other holder only swaps buffers
+            if not self._buffer.has_room(rows):
+                self._swap()
+            self._buffer.add(ranking, model_version=model_version, latency_ms=latency_ms)
+        self._requests += 1
+
+    def _swap(self) -> None:
+        self._filled.append(self._buffer)
+        self._buffer = self._empty.popleft() if self._empty else RequestBuffer()
 
     def status(self) -> LogStatus:
         """The present state; cheap."""
@@ -109,7 +112,7 @@ class PredictionLog:
             rows_written=report.get("rows", 0),
             rows_recovered=report.get("recovered_rows", 0),
             rows_dropped=self._rows_dropped,
-            queue_requests=self._in_memory,
+            queue_requests=self._requests - self._spooled,
             spool_bytes=self._spool_bytes,
             lag_seconds=0.0 if self._oldest is None else time.time() - self._oldest,
             error=self._spool_error or compactor.write_error or compactor.error,
@@ -137,16 +140,19 @@ class PredictionLog:
 
     def _flush(self) -> bool:
         """Moves the queue to the spool; on failure (False) it stays in memory for the next time."""
+        with self._lock:
+            if self._buffer.requests:
+                self._swap()
         try:
-            while self._pending is not None or self._queue:
-                if self._pending is None:
-                    entries = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_REQUESTS))]
-                    self._pending = spool_batch(entries, first_counter=self._counter)
-                    self._counter += len(entries)
+            while self._filled:
+                buffer = self._filled[0]
                 if not self._writer.rows:
                     self._file_opened = time.monotonic()
-                self._writer.append(self._pending)
-                self._pending = None
+                self._writer.append(buffer.batch(first_counter=self._spooled))
+                self._filled.popleft()
+                self._spooled += buffer.requests
+                buffer.clear()
+                self._empty.append(buffer)
         except (OSError, pa.ArrowException) as error:
             if self._spool_error is None:
                 logger.warning("predictions can't be spooled: %s", error)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from feedrank import schema
 from feedrank.features.aggregates import Ints
-from feedrank.prediction_log.spool import COUNTER, DEVICE, ITEM_IDS, ITEM_VALUES, SCORES, SHARED_FIELDS
+from feedrank.prediction_log.buffers import COUNTER, DEVICE, ITEM_IDS, ITEM_VALUES, SCORES, SHARED_FIELDS
 from feedrank.scoring.features import ITEM_FEATURES
 
 COUNTER_DIGITS, POSITION_DIGITS = 10, 3
@@ -26,7 +26,7 @@ def log_rows(requests: pa.Table, *, boot: str) -> pa.Table:
     item_values = pc.list_flatten(requests[ITEM_VALUES]).combine_chunks()
     matrix = item_values.flatten().to_numpy().reshape(-1, len(ITEM_FEATURES))
     columns = {
-        schema.PREDICTION_ID: _prediction_ids(boot, requests[COUNTER].to_numpy()[request_of_row], position),
+        schema.PREDICTION_ID: _prediction_ids(boot, requests[COUNTER].to_numpy(), request_of_row, position),
         schema.TIMESTAMP: repeated(schema.TIMESTAMP).cast(schema.TIMESTAMP_TYPE),
         schema.USER_ID: repeated(schema.USER_ID),
         schema.ITEM_ID: pc.list_flatten(requests[ITEM_IDS]).combine_chunks(),
@@ -52,20 +52,22 @@ def _features(requests: pa.Table, request_of_row: Ints, matrix: NDArray[np.float
     )
 
 
-def _prediction_ids(boot: str, counters: Ints, positions: Ints) -> pa.StringArray:
+def _prediction_ids(boot: str, counters: Ints, request_of_row: Ints, positions: Ints) -> pa.StringArray:
     """BOOT-COUNTER-POSITION: unique for a process of a predictor, its request and the item."""
     prefix = np.frombuffer(f"{boot}-".encode(), dtype=np.uint8)
-    width = len(prefix) + COUNTER_DIGITS + 1 + POSITION_DIGITS
-    text = np.empty((len(counters), width), dtype=np.uint8)
-    text[:, : len(prefix)] = prefix
-    _write_digits(text[:, len(prefix) : len(prefix) + COUNTER_DIGITS], counters)
-    text[:, -POSITION_DIGITS - 1] = ord("-")
-    _write_digits(text[:, -POSITION_DIGITS:], positions)
-    offsets = np.arange(len(counters) + 1, dtype=np.int32) * width
-    return pa.StringArray.from_buffers(len(counters), pa.py_buffer(offsets), pa.py_buffer(text))
+    of_request = np.empty((len(counters), len(prefix) + COUNTER_DIGITS + 1), dtype=np.uint8)
+    of_request[:, : len(prefix)] = prefix
+    of_request[:, len(prefix) : -1] = _digits(counters, COUNTER_DIGITS)
+    of_request[:, -1] = ord("-")
+    width = of_request.shape[1] + POSITION_DIGITS
+    text = np.empty((len(positions), width), dtype=np.uint8)
+    text[:, :-POSITION_DIGITS] = of_request[request_of_row]
+    text[:, -POSITION_DIGITS:] = _digits(np.arange(10**POSITION_DIGITS), POSITION_DIGITS)[positions]
+    offsets = np.arange(len(positions) + 1, dtype=np.int32) * width
+    return pa.StringArray.from_buffers(len(positions), pa.py_buffer(offsets), pa.py_buffer(text))
 
 
-def _write_digits(text: NDArray[np.uint8], numbers: Ints) -> None:
-    for place in range(text.shape[1] - 1, -1, -1):
-        numbers, digit = np.divmod(numbers, 10)
-        text[:, place] = digit + ord("0")
+def _digits(numbers: Ints, count: int) -> NDArray[np.uint8]:
+    """The last decimal digits of each number as text, [numbers, count]."""
+    places = 10 ** np.arange(count - 1, -1, -1)
+    return (numbers[:, None] // places % 10 + ord("0")).astype(np.uint8)

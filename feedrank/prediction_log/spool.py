@@ -7,75 +7,14 @@ a crash is readable up to there.
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
-from feedrank import schema
-from feedrank.scoring import Ranking
-from feedrank.scoring.features import ITEM_FEATURES
+from feedrank.prediction_log.buffers import ITEM_IDS, SPOOL
 
 OPEN_SUFFIX, CLOSED_SUFFIX, LOCK_NAME = ".open", ".arrows", "lock"
-
-COUNTER, ITEM_IDS, SCORES, ITEM_VALUES, DEVICE = "counter", "item_ids", "scores", "item_values", "device"
-SHARED_FIELDS = {
-    schema.USER_HISTORICAL_CTR: "user_ctr",
-    schema.USER_AVG_DWELL_TIME: "user_avg_dwell_seconds",
-    schema.USER_INTERACTION_COUNT: "user_interactions",
-    schema.USER_DAYS_ACTIVE: "user_days_active",
-    schema.RECENCY_SCORE: "recency",
-    schema.HOUR_OF_DAY: "hour",
-    schema.DAY_OF_WEEK: "weekday",
-}
-"""Features that the items of a request share, and their names in `RequestFeatures`."""
-ITEM_VALUES_TYPE = pa.list_(pa.float32(), len(ITEM_FEATURES))
-
-SPOOL = pa.schema(
-    [
-        pa.field(COUNTER, pa.int64()),
-        pa.field(schema.TIMESTAMP, pa.int64()),
-        pa.field(schema.USER_ID, pa.int64()),
-        pa.field(schema.MODEL_VERSION, pa.string()),
-        pa.field(schema.LATENCY_MS, pa.float32()),
-        pa.field(DEVICE, pa.int8()),
-        *(schema.FEATURE_FIELDS.field(name) for name in SHARED_FIELDS),
-        pa.field(ITEM_IDS, pa.list_(pa.int64())),
-        pa.field(SCORES, pa.list_(pa.float32())),
-        pa.field(ITEM_VALUES, pa.list_(ITEM_VALUES_TYPE)),
-    ]
-)
-
-Entry = tuple[Ranking, str, float]
-"""A ranking, the model version and the latency in ms."""
-
-
-def spool_batch(entries: Sequence[Entry], *, first_counter: int) -> pa.RecordBatch:
-    """One row per request, numbered from `first_counter`."""
-    rankings, versions, latencies = zip(*entries, strict=True)
-    offsets = np.concatenate([[0], np.cumsum([len(r.item_ids) for r in rankings])]).astype(np.int32)
-    values = np.concatenate([r.item_matrix[:, : len(ITEM_FEATURES)] for r in rankings])
-    shared = [r.shared for r in rankings]
-    columns = [
-        np.arange(first_counter, first_counter + len(entries)),
-        [r.time_us for r in rankings],
-        [r.user_id for r in rankings],
-        versions,
-        latencies,
-        [s.device for s in shared],
-        *([getattr(s, name) for s in shared] for name in SHARED_FIELDS.values()),
-    ]
-    flat_values = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=ITEM_VALUES_TYPE)
-    lists = [
-        pa.array(np.concatenate([r.item_ids for r in rankings])),
-        pa.array(np.concatenate([r.scores for r in rankings])),
-        flat_values,
-    ]
-    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SPOOL, strict=False)]
-    return pa.RecordBatch.from_arrays(
-        [*arrays, *(pa.ListArray.from_arrays(offsets, flat) for flat in lists)], schema=SPOOL
-    )
 
 
 class SpoolWriter:

@@ -6,6 +6,7 @@ path has its own few operations, which tests pin to the definitions.
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,22 +33,26 @@ from feedrank.scoring.index import IdIndex, Rows
 
 ITEM_FEATURES = (
     schema.ITEM_POPULARITY,
+    schema.ITEM_AGE_DAYS,
     schema.ITEM_CTR,
     schema.ITEM_AVG_DWELL_TIME,
-    schema.ITEM_AGE_DAYS,
     schema.USER_ITEM_PREVIOUS_INTERACTIONS,
 )
 """Features that differ between the items of a request."""
 USER_STATE_FEATURES = (schema.USER_HISTORICAL_CTR, schema.USER_AVG_DWELL_TIME, schema.USER_INTERACTION_COUNT)
 """User features that the clock leaves alone."""
 NUM_ITEM_FEATURES = len(ITEM_FEATURES)
-_POPULARITY, _CTR, _DWELL, _AGE, _PAIR = range(NUM_ITEM_FEATURES)
+_POPULARITY, _AGE, _CTR, _DWELL, _PAIR = range(NUM_ITEM_FEATURES)
+NEVER_US = 2.0**60
+"""A first time that makes no item older than 0 days."""
 _IN = NUM_ITEM_FEATURES
-"""An item matrix is [rows, 2 * NUM_ITEM_FEATURES]: the features, then the network inputs they become."""
+"""An item matrix is [rows, MATRIX_COLUMNS]: the features, the network inputs they become, and in the same row the
+inputs that the items of a request share: 1, the user's active days, recency."""
+_ONE, _DAYS, _RECENCY = range(2 * NUM_ITEM_FEATURES, 2 * NUM_ITEM_FEATURES + 3)
+MATRIX_COLUMNS = 2 * NUM_ITEM_FEATURES + 3
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFeatures:
+class RequestFeatures(NamedTuple):  # quicker to make than a frozen dataclass
     """Features that all items of a request share."""
 
     user_ctr: float
@@ -75,8 +80,8 @@ class OnlineState:
     user_last_us: Ints
     item_static: Floats
     """Item matrix with zeros where the clock or the user decides."""
-    item_decayed: NDArray[np.float64]
-    item_first_us: Ints
+    item_clock: NDArray[np.float64]
+    """Decayed impressions as of the cut-off, and the first time in µs (exact, below 2^53), [items + 1, 2]."""
     pair_offsets: Ints
     pair_items: Rows
     pair_counts: Floats
@@ -97,8 +102,7 @@ class OnlineState:
             user_days=user_state[USER_DAYS],
             user_last_us=user_state[USER_LAST_TIME],
             item_static=_item_static(snapshot, item_state),
-            item_decayed=item_state[ITEM_DECAYED],
-            item_first_us=np.where(first == NO_TIME, np.iinfo(np.int64).max // 2, first),
+            item_clock=np.stack([item_state[ITEM_DECAYED], np.where(first == NO_TIME, NEVER_US, first)], axis=1),
             pair_offsets=offsets,
             pair_items=pair_items,
             pair_counts=snapshot.pairs.impressions.astype(np.float32),
@@ -112,15 +116,15 @@ class OnlineState:
     def request(self, user_row: int, time_us: int, device: int) -> RequestFeatures:
         """The shared features of a request."""
         as_of = max(time_us, self.cutoff_us)
-        last = int(self.user_last_us[user_row])
+        last = self.user_last_us.item(user_row)
         known = last != NO_TIME
         active_today = known and last // US_PER_DAY == as_of // US_PER_DAY
-        ctr, dwell, interactions = self.user_state[user_row].tolist()
+        state = self.user_state
         return RequestFeatures(
-            user_ctr=ctr,
-            user_avg_dwell_seconds=dwell,
-            user_interactions=int(interactions),
-            user_days_active=int(self.user_days[user_row]) - active_today,
+            user_ctr=state.item(user_row, 0),
+            user_avg_dwell_seconds=state.item(user_row, 1),
+            user_interactions=int(state.item(user_row, 2)),
+            user_days_active=self.user_days.item(user_row) - active_today,
             active_today=active_today,
             recency=math.exp2((last - as_of) / self.recency_half_life_us) if known else 0.0,
             hour=hour_of_day(time_us),  # type: ignore[arg-type]  # one number is as good as an array
@@ -128,25 +132,33 @@ class OnlineState:
             device=device,
         )
 
-    def items(self, user_row: int, item_rows: Rows, time_us: int) -> Floats:
-        """The item matrix of a request, [items, 2 * NUM_ITEM_FEATURES]."""
+    def items(self, user_row: int, item_rows: Rows, time_us: int, shared: RequestFeatures) -> Floats:
+        """The item matrix of a request, [items, MATRIX_COLUMNS]."""
         as_of = max(time_us, self.cutoff_us)
         matrix = self.item_static.take(item_rows, axis=0)
-        decay = math.exp2((self.cutoff_us - as_of) / self.popularity_half_life_us)
-        popularity = np.log1p(self.item_decayed.take(item_rows) * decay)
-        matrix[:, _POPULARITY] = popularity
-        matrix[:, _IN + _POPULARITY] = popularity
-        days = np.maximum((as_of - self.item_first_us.take(item_rows)) // US_PER_DAY, 0).astype(np.float32)
-        matrix[:, _AGE] = days
-        matrix[:, _IN + _AGE] = np.log1p(days)
-        start, stop = self.pair_offsets[user_row], self.pair_offsets[user_row + 1]
+        matrix[:, _DAYS] = math.log1p(shared.user_days_active)
+        matrix[:, _RECENCY] = shared.recency
+        clock = self.item_clock.take(item_rows, axis=0)
+        decayed, age = clock[:, 0], clock[:, 1]
+        decayed *= math.exp2((self.cutoff_us - as_of) / self.popularity_half_life_us)
+        np.subtract(as_of, age, out=age)
+        age /= US_PER_DAY
+        np.floor(age, out=age)
+        np.maximum(age, 0.0, out=age)
+        matrix[:, _AGE] = age
+        np.log1p(clock, out=clock)
+        matrix[:, _POPULARITY] = decayed
+        matrix[:, _IN + _POPULARITY : _IN + _AGE + 1] = clock
+        start, stop = self.pair_offsets.item(user_row), self.pair_offsets.item(user_row + 1)
         if start != stop:
             own = self.pair_items[start:stop]
             places = own.searchsorted(item_rows)
-            counts = self.pair_counts[start:stop].take(places, mode="clip")
-            counts *= own.take(places, mode="clip") == item_rows
-            matrix[:, _PAIR] = counts
-            matrix[:, _IN + _PAIR] = np.log1p(counts)
+            seen = own.take(places, mode="clip") == item_rows
+            if np.count_nonzero(seen):
+                counts = self.pair_counts[start:stop].take(places, mode="clip")
+                counts *= seen
+                matrix[:, _PAIR] = counts
+                np.log1p(counts, out=matrix[:, _IN + _PAIR])
         return matrix
 
 
@@ -157,7 +169,8 @@ def _defined(snapshot: Snapshot, name: str, state: State) -> Floats:
 
 
 def _item_static(snapshot: Snapshot, state: State) -> Floats:
-    matrix = np.zeros((len(state[ITEM_DECAYED]), 2 * NUM_ITEM_FEATURES), dtype=np.float32)
+    matrix = np.zeros((len(state[ITEM_DECAYED]), MATRIX_COLUMNS), dtype=np.float32)
+    matrix[:, _ONE] = 1.0
     for column in (_CTR, _DWELL):
         name = ITEM_FEATURES[column]
         matrix[:, column] = _defined(snapshot, name, state)

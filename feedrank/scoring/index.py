@@ -46,4 +46,7 @@ class IdIndex:
 
     def row(self, entity_id: int) -> int:
         """Row of one id."""
+        direct = self._direct
+        if direct is not None:
+            return direct.item(entity_id + 1) if 0 <= entity_id < len(direct) - 1 else len(self.ids)
         return int(self.rows(np.array([entity_id]))[0])

@@ -12,30 +12,36 @@ from feedrank import schema
 from feedrank.features.aggregates import Ints
 from feedrank.model.forward import Arrays, linear_layers
 from feedrank.model.inputs import INPUT_COLUMNS, Floats, transform
-from feedrank.scoring.features import ITEM_FEATURES, USER_STATE_FEATURES, RequestFeatures
+from feedrank.scoring.features import (
+    ITEM_FEATURES,
+    NUM_ITEM_FEATURES,
+    USER_STATE_FEATURES,
+    RequestFeatures,
+)
 
 BATCH_ROWS = 65_536
 
 
 @dataclass(frozen=True)
 class InputLayer:
-    """bias + user part + context part + item part of the layer over `NUM_INPUTS` scaled inputs."""
+    """The layer over `NUM_INPUTS` scaled inputs as one product with the inputs of an item matrix."""
 
-    items: Floats
-    """[ITEM_FEATURES, H]"""
+    weight: Floats
+    """[ITEM_FEATURES and 3, H]; the row of the input 1 is the request's own."""
     users: Floats
     """[U + 1, H]: the bias, the user features that the clock leaves alone, and what the caller adds."""
-    days_active: Floats
-    recency: Floats
     context: Floats
     """[weekday, hour, device, H]"""
 
-    def shared(self, user_row: int, request: RequestFeatures) -> Floats:
-        """The part that all items of a request share, [H]."""
-        hidden = self.context[request.weekday, request.hour, request.device] + self.users[user_row]
-        hidden += self.days_active * np.log1p(np.float32(request.user_days_active))
-        hidden += self.recency * np.float32(request.recency)
-        return hidden
+    def __call__(self, user_row: int, request: RequestFeatures, inputs: Floats) -> Floats:
+        """The layer's output [items, H] from the inputs of an item matrix [items, ITEM_FEATURES and 3]."""
+        weight = self.weight.copy()
+        np.add(
+            self.users[user_row],
+            self.context[request.weekday, request.hour, request.device],
+            out=weight[NUM_ITEM_FEATURES],
+        )
+        return inputs @ weight
 
 
 def input_layer(arrays: Arrays, weight: Floats, bias: Floats, user_state: Floats) -> InputLayer:
@@ -48,11 +54,12 @@ def input_layer(arrays: Arrays, weight: Floats, bias: Floats, user_state: Floats
     hours = transform(schema.HOUR_OF_DAY, np.arange(24, dtype=np.float32)) @ folded[INPUT_COLUMNS[schema.HOUR_OF_DAY]]
     days = transform(schema.DAY_OF_WEEK, np.arange(7, dtype=np.float32)) @ folded[INPUT_COLUMNS[schema.DAY_OF_WEEK]]
     devices = np.concatenate([folded[INPUT_COLUMNS[name]] for name in schema.DEVICE_COLUMNS])
+    of_request = np.zeros((1, len(bias)), dtype=np.float32)
+    of_items = [folded[INPUT_COLUMNS[name]] for name in ITEM_FEATURES]
+    of_user = [folded[INPUT_COLUMNS[name]] for name in (schema.USER_DAYS_ACTIVE, schema.RECENCY_SCORE)]
     return InputLayer(
-        items=np.concatenate([folded[INPUT_COLUMNS[name]] for name in ITEM_FEATURES]),
+        weight=np.concatenate([*of_items, of_request, *of_user]),
         users=users,
-        days_active=folded[INPUT_COLUMNS[schema.USER_DAYS_ACTIVE]][0],
-        recency=folded[INPUT_COLUMNS[schema.RECENCY_SCORE]][0],
         context=days[:, None, None] + hours[None, :, None] + devices[None, None],
     )
 
@@ -66,13 +73,17 @@ def transposed_layers(arrays: Arrays, prefix: str) -> Layers:
     return [(np.ascontiguousarray(weight.T), np.array(bias)) for weight, bias in linear_layers(arrays, prefix)]
 
 
-def run_layers(x: Floats, layers: Layers) -> Floats:
-    """Linear layers with ReLU before each: x is the output of the layer before, [..., in] to [..., out]."""
-    for weight, bias in layers:
-        np.maximum(x, 0, out=x)
-        x = x @ weight
-        x += bias
-    return x
+def run_to_logits(hidden: Floats, layers: Layers) -> Floats:
+    """Linear layers with ReLU before each, the last of one output: [rows, in] to [rows]."""
+    for weight, bias in layers[:-1]:
+        np.maximum(hidden, 0, out=hidden)
+        hidden = hidden @ weight
+        hidden += bias
+    weight, bias = layers[-1]
+    np.maximum(hidden, 0, out=hidden)
+    logits = hidden @ weight[:, 0]
+    logits += bias
+    return logits
 
 
 def in_batches(rows: Ints, compute: Callable[[Ints], Floats]) -> Floats:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -32,13 +32,12 @@ from feedrank.scoring.layers import (
     Layers,
     in_batches,
     input_layer,
-    run_layers,
+    run_to_logits,
     transposed_layers,
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
+class Ranking(NamedTuple):  # quicker to make than a frozen dataclass
     """The items of a request from best to worst, with what they were ranked by."""
 
     user_id: int
@@ -47,21 +46,23 @@ class Ranking:
     scores: Floats
     """Click probabilities, [items]."""
     shared: RequestFeatures
+    order: Ints
+    """Places of the ranked items in the request, [items]."""
     item_matrix: Floats
-    """[items, 2 * NUM_ITEM_FEATURES] (`features.py`)."""
+    """[items, MATRIX_COLUMNS] (`features.py`), in the order of the request."""
     unknown_user: bool
     unknown_items: int
 
     def features(self) -> Floats:
-        """The features used, [items, features] in the order of `schema.FEATURES`."""
-        return feature_matrix(self.shared, self.item_matrix)
+        """The features used, [items, features] in the order of `schema.FEATURES`, items by rank."""
+        return feature_matrix(self.shared, self.item_matrix[self.order])
 
 
 class Logits(Protocol):
     """One model type's logits [items] of a request."""
 
     def __call__(self, user_row: int, item_rows: Rows, shared: RequestFeatures, inputs: Floats) -> Floats:
-        """`inputs` are the items' network inputs, [items, ITEM_FEATURES], not yet scaled."""
+        """`inputs` are those of an item matrix, not yet scaled."""
         ...
 
 
@@ -84,9 +85,7 @@ class TwoTowerLogits:
 
     def __call__(self, user_row: int, item_rows: Rows, shared: RequestFeatures, inputs: Floats) -> Floats:
         """See `Logits`."""
-        hidden = inputs @ self.cross_input.items
-        hidden += self.cross_input.shared(user_row, shared)
-        logits = run_layers(hidden, self.cross)[:, 0]
+        logits = run_to_logits(self.cross_input(user_row, shared, inputs), self.cross)
         user = self.today_vectors[self.today_places[user_row]] if shared.active_today else self.user_vectors[user_row]
         logits += self.item_vectors.take(item_rows, axis=0) @ user
         return logits
@@ -116,9 +115,8 @@ class DeepMlpLogits:
         weight = self.user_embeddings[user_row][:, None] * self.product_weight
         weight += self.item_weight
         hidden = self.item_embeddings.take(item_rows, axis=0) @ weight
-        hidden += inputs @ self.input_layer.items
-        hidden += self.input_layer.shared(user_row, shared)
-        return run_layers(hidden, self.layers)[:, 0]
+        hidden += self.input_layer(user_row, shared, inputs)
+        return run_to_logits(hidden, self.layers)
 
 
 @dataclass(frozen=True)
@@ -149,10 +147,10 @@ class Scorer:
         Unknown ids are scored by the model's learned default and the features of an entity without history. State
         that depends on the clock is taken as of the snapshot's cut-off when the time is earlier than that.
         """
-        ids = np.array(item_ids, dtype=np.int64)
+        ids = np.fromiter(item_ids, np.int64, len(item_ids))
         user_row, item_rows = self.users.row(user_id), self.items.rows(ids)
         shared = self.state.request(user_row, time_us, self.default_device if device is None else device)
-        matrix = self.state.items(user_row, item_rows, time_us)
+        matrix = self.state.items(user_row, item_rows, time_us, shared)
         scores = _sigmoid(self.logits(user_row, item_rows, shared, matrix[:, NUM_ITEM_FEATURES:]))
         order = (-scores).argsort(kind="stable")
         return Ranking(
@@ -161,7 +159,8 @@ class Scorer:
             item_ids=ids.take(order),
             scores=scores.take(order),
             shared=shared,
-            item_matrix=matrix.take(order, axis=0),
+            order=order,
+            item_matrix=matrix,
             unknown_user=user_row == len(self.users.ids),
             unknown_items=int(np.count_nonzero(item_rows == len(self.items.ids))),
         )

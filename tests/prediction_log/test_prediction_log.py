@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -18,11 +19,12 @@ from feedrank import schema
 from feedrank.config.serving import LogConfig
 from feedrank.errors import DataError
 from feedrank.prediction_log import PredictionLog, export_csv, read_log
+from feedrank.prediction_log.buffers import MAX_REQUESTS, RequestBuffer
 from feedrank.prediction_log.compactor import Compactor, convert
 from feedrank.prediction_log.destination import Destination
-from feedrank.prediction_log.spool import SpoolWriter, read_file, spool_batch
+from feedrank.prediction_log.spool import SpoolWriter, read_file
 from feedrank.scoring import Ranking
-from feedrank.scoring.features import NUM_ITEM_FEATURES, RequestFeatures, feature_matrix
+from feedrank.scoring.features import MATRIX_COLUMNS, RequestFeatures
 
 NOON = datetime(2024, 11, 15, 12, tzinfo=UTC)
 
@@ -42,14 +44,15 @@ SHARED = RequestFeatures(
 
 def ranking(user_id: int = 1, *, items: int = 3, moment: datetime = NOON, seed: int = 0) -> Ranking:
     rng = np.random.default_rng(seed)
-    matrix = rng.random((items, 2 * NUM_ITEM_FEATURES)).astype(np.float32)
-    matrix[:, 3:5] = rng.integers(0, 300, (items, 2))  # age and earlier impressions are whole
+    matrix = rng.random((items, MATRIX_COLUMNS)).astype(np.float32)
+    matrix[:, [1, 4]] = rng.integers(0, 300, (items, 2))  # age and earlier impressions are whole
     return Ranking(
         user_id=user_id,
         time_us=round(moment.timestamp() * 1_000_000),
         item_ids=rng.choice(1000, items, replace=False),
         scores=np.sort(rng.random(items).astype(np.float32))[::-1],
         shared=SHARED,
+        order=rng.permutation(items),
         item_matrix=matrix,
         unknown_user=False,
         unknown_items=0,
@@ -69,11 +72,18 @@ def wait(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def batch_of(*rankings: Ranking, first_counter: int = 0) -> pa.RecordBatch:
+    buffer = RequestBuffer()
+    for one in rankings:
+        buffer.add(one, model_version="v1.0.0", latency_ms=0.25)
+    return buffer.batch(first_counter=first_counter)
+
+
 def spooled(folder: Path, *batches: list[Ranking], boot: str = "boot") -> Path:
     """A closed spool file."""
     writer, counter = SpoolWriter(folder / "spool", boot), 0
     for batch in batches:
-        writer.append(spool_batch([(r, "v1.0.0", 0.25) for r in batch], first_counter=counter))
+        writer.append(batch_of(*batch, first_counter=counter))
         counter += len(batch)
     writer.release()
     return next((folder / "spool" / boot).glob("*.arrows"))
@@ -93,7 +103,7 @@ def test_a_row_holds_what_was_ranked(tmp_path):
     assert set(table[schema.USER_ID].to_pylist()) == {42}
     assert set(table[schema.MODEL_VERSION].to_pylist()) == {"v1.2.3"}
     assert table[schema.TIMESTAMP].to_pylist() == [NOON] * 4
-    expected = feature_matrix(one.shared, one.item_matrix)
+    expected = one.features()
     for place, features in enumerate(table[schema.FEATURES_STRUCT].to_pylist()):
         assert list(features) == list(schema.FEATURES)
         np.testing.assert_array_equal(np.array(list(features.values()), dtype=np.float32), expected[place])
@@ -145,7 +155,7 @@ def test_converting_a_file_again_changes_nothing(tmp_path):
 def test_only_the_folders_of_dead_processes_are_taken_over(tmp_path):
     destination = Destination.of(str(tmp_path / "log"))
     living = SpoolWriter(tmp_path / "spool", "living")
-    living.append(spool_batch([(ranking(1), "v1.0.0", 0.1)], first_counter=0))
+    living.append(batch_of(ranking(1), first_counter=0))
     spooled(tmp_path, [ranking(2)], boot="dead")
     compactor = Compactor(tmp_path / "spool", tmp_path / "spool" / "own", destination)
     assert compactor.round(dead_too=True)
@@ -160,7 +170,7 @@ def test_only_the_folders_of_dead_processes_are_taken_over(tmp_path):
 
 def test_a_failed_write_leaves_the_spool_as_it_was(tmp_path, monkeypatch):
     writer = SpoolWriter(tmp_path / "spool", "boot")
-    writer.append(spool_batch([(ranking(1), "v1.0.0", 0.1)], first_counter=0))
+    writer.append(batch_of(ranking(1), first_counter=0))
     real = os.write
 
     def half(file: int, data: memoryview) -> int:
@@ -170,12 +180,27 @@ def test_a_failed_write_leaves_the_spool_as_it_was(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "write", half)
     with pytest.raises(OSError, match="No space"):
-        writer.append(spool_batch([(ranking(2), "v1.0.0", 0.1)], first_counter=1))
+        writer.append(batch_of(ranking(2), first_counter=1))
     monkeypatch.undo()
-    writer.append(spool_batch([(ranking(3), "v1.0.0", 0.1)], first_counter=1))
+    writer.append(batch_of(ranking(3), first_counter=1))
     writer.release()
     file = next((tmp_path / "spool" / "boot").glob("*.arrows"))
     assert [user for batch in read_file(file) for user in batch[schema.USER_ID].to_pylist()] == [1, 3]
+
+
+def test_more_than_a_buffer_holds_is_written_in_order(tmp_path):
+    log = PredictionLog(config(tmp_path, flush_interval_ms=1000))
+    many = MAX_REQUESTS + 10
+    for user in range(many):
+        log.record(ranking(user, items=1), model_version=f"v{user % 3}", latency_ms=0.1)
+    for user in range(many, many + 300):
+        log.record(ranking(user, items=100), model_version="v0", latency_ms=0.1)
+    assert log.close(timeout_seconds=30).rows_written == many + 300 * 100
+    table = read_log(tmp_path / "log", columns=[schema.PREDICTION_ID, schema.USER_ID, schema.MODEL_VERSION])
+    assert len(set(table[schema.PREDICTION_ID].to_pylist())) == table.num_rows
+    users, versions = table[schema.USER_ID].to_pylist(), table[schema.MODEL_VERSION].to_pylist()
+    assert sorted(set(users)) == list(range(many + 300))
+    assert all(version == f"v{user % 3}" for user, version in zip(users, versions, strict=True) if user < many)
 
 
 @pytest.mark.parametrize("policy", ["shed", "drop"])

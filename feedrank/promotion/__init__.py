@@ -1,0 +1,1 @@
+"""Champion and challenger: comparison, promotion, rollback and retraining."""

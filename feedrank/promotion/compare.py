@@ -1,0 +1,218 @@
+"""Champion against challenger on the same fresh rows: is the challenger better, for everybody, and as fast?
+
+A challenger wins when its AUC or its log loss is better by the configured margin with confidence, the other one is not
+worse, no slice loses more than the limit, its gates were met, and scoring takes about as long.
+"""
+
+import time
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from feedrank import schema
+from feedrank.config.model import EvaluationConfig
+from feedrank.config.promotion import ComparisonConfig
+from feedrank.evaluation.evaluate import Metrics, Scores, measure, slices
+from feedrank.model.bundle import ModelBundle
+from feedrank.promotion.bootstrap import Gain, paired_gain
+from feedrank.tables import US_PER_DAY
+
+REQUEST_ITEMS = 100
+
+
+class Latency(BaseModel):
+    """Median time to rank 100 items in this process, milliseconds."""
+
+    champion_ms: float
+    challenger_ms: float
+
+
+class Decision(BaseModel):
+    """`decision.json`: the verdict with its evidence."""
+
+    model_config = ConfigDict(frozen=True)
+
+    champion: str
+    challenger: str
+    decided_at: datetime
+    promote: bool
+    reasons: list[str]
+    """What speaks against the challenger; if nothing does, what speaks for it."""
+    first_row: datetime | None = None
+    last_row: datetime | None = None
+    gain: Gain | None = None
+    """None when there were too few fresh rows to compare."""
+    champion_metrics: Metrics | None = None
+    challenger_metrics: Metrics | None = None
+    slices: dict[str, Gain] = {}
+    latency: Latency | None = None
+    passed_gates: bool
+
+    def markdown(self) -> str:
+        """The decision for a pipeline's page."""
+        verdict = "**better**" if self.promote else "**not better**"
+        lines = [f"# {self.challenger} is {verdict} than {self.champion}", "", *(f"- {r}" for r in self.reasons)]
+        if self.gain is not None:
+            lines += ["", "| rows | users | clicks | AUC gain | log loss gain |", "| --- | --- | --- | --- | --- |"]
+            for name, gain in {"all": self.gain, **self.slices}.items():
+                auc, loss = (f"{x.estimate:+.4f} ({x.low:+.4f} … {x.high:+.4f})" for x in (gain.auc, gain.log_loss))
+                lines.append(f"| {name}: {gain.rows:,} | {gain.users:,} | {gain.clicks:,} | {auc} | {loss} |")
+        return "\n".join(lines) + "\n"
+
+
+def compare(
+    champion: ModelBundle,
+    challenger: ModelBundle,
+    rows: pa.Table,
+    *,
+    passed_gates: bool,
+    config: ComparisonConfig,
+    evaluation: EvaluationConfig,
+    now: datetime,
+) -> Decision:
+    """Judges both on the challenger's test rows (`schema.FEATURE_TABLE`), as far as the champion has not seen them."""
+    fresh = sampled(unseen(rows, champion), config=config)
+    against = [] if passed_gates else ["it missed a gate on its own test rows"]
+    decision = Decision(
+        champion=champion.metadata.model_version,
+        challenger=challenger.metadata.model_version,
+        decided_at=now,
+        promote=False,
+        reasons=against,
+        passed_gates=passed_gates,
+    )
+    if too_few := too_few_for_a_verdict(fresh, config=config):
+        return decision.model_copy(update={"reasons": [*against, too_few]})
+    old, new = champion.score_table(fresh), challenger.score_table(fresh)
+    gain, by_slice = gains_on(fresh, old, new, config=config, evaluation=evaluation)
+    latency = measure_latency(champion, challenger, requests=config.latency_requests, seed=config.seed)
+    against += objections(gain, by_slice, latency, config=config)
+    span = pc.min_max(fresh[schema.TIMESTAMP]).as_py()
+    evidence = {
+        "first_row": span["min"],
+        "last_row": span["max"],
+        "gain": gain,
+        "champion_metrics": measure(fresh, old, config=evaluation),
+        "challenger_metrics": measure(fresh, new, config=evaluation),
+        "slices": by_slice,
+        "latency": latency,
+    }
+    verdict = {"promote": not against, "reasons": against or merits(gain, config=config)}
+    return decision.model_copy(update=evidence | verdict)
+
+
+def too_few_for_a_verdict(rows: pa.Table, *, config: ComparisonConfig) -> str:
+    """What is missing for a comparison; "" if nothing is."""
+    users, clicks = len(np.unique(rows[schema.USER_ID].to_numpy())), int(np.sum(rows[schema.TARGET].to_numpy()))
+    if users >= config.min_users and clicks >= config.min_clicks:
+        return ""
+    return (
+        f"only {rows.num_rows} rows of {users} users with {clicks} clicks are newer than the champion's training; "
+        f"a verdict needs {config.min_users} users and {config.min_clicks} clicks"
+    )
+
+
+def unseen(rows: pa.Table, champion: ModelBundle) -> pa.Table:
+    """The rows of days after the champion's training data."""
+    last = datetime.fromisoformat(champion.metadata.training_data_date_range.end).replace(tzinfo=UTC)
+    first_fresh_us = int(last.timestamp()) * 1_000_000 + US_PER_DAY
+    return rows.filter(pc.greater_equal(rows[schema.TIMESTAMP].cast(pa.int64()), first_fresh_us))
+
+
+def sampled(rows: pa.Table, *, config: ComparisonConfig) -> pa.Table:
+    """All rows of randomly drawn users, as many as fit into `max_rows`."""
+    if rows.num_rows <= config.max_rows:
+        return rows
+    _, cluster, sizes = np.unique(rows[schema.USER_ID].to_numpy(), return_inverse=True, return_counts=True)
+    order = np.random.default_rng(config.seed).permutation(len(sizes))
+    chosen = np.zeros(len(sizes), dtype=bool)
+    chosen[order[np.cumsum(sizes[order]) <= config.max_rows]] = True
+    return rows.filter(pa.array(chosen[cluster]))
+
+
+def gains_on(
+    rows: pa.Table, champion: Scores, challenger: Scores, *, config: ComparisonConfig, evaluation: EvaluationConfig
+) -> tuple[Gain, dict[str, Gain]]:
+    """The challenger's gain on rows that were scored by both, [rows]; on all, and on each slice with enough clicks."""
+    users, targets = rows[schema.USER_ID].to_numpy(), rows[schema.TARGET].to_numpy()
+
+    def gain(mask: NDArray[np.bool_]) -> Gain:
+        return paired_gain(
+            users=users[mask],
+            targets=targets[mask],
+            champion=champion[mask],
+            challenger=challenger[mask],
+            resamples=config.resamples,
+            confidence=config.confidence,
+            seed=config.seed,
+        )
+
+    masks = slices(rows, config=evaluation)
+    enough = {name: mask for name, mask in masks.items() if np.sum(targets[mask]) >= config.min_clicks}
+    return gain(np.ones(len(targets), dtype=bool)), {name: gain(mask) for name, mask in enough.items()}
+
+
+def merits(gain: Gain, *, config: ComparisonConfig) -> list[str]:
+    """In what the challenger is better by the margin, with confidence.
+
+    Each interval errs upwards in (1 - confidence) / 2 of the cases, so the two together in at most 1 - confidence.
+    """
+    margins = {"AUC": (gain.auc, config.min_auc_gain), "log loss": (gain.log_loss, config.min_log_loss_gain)}
+    return [
+        f"its {name} is better by {x.estimate:.4f} ({x.low:.4f} … {x.high:.4f}), more than {margin:g}"
+        for name, (x, margin) in margins.items()
+        if x.low > margin
+    ]
+
+
+def objections(gain: Gain, by_slice: dict[str, Gain], latency: Latency, *, config: ComparisonConfig) -> list[str]:
+    """What speaks against the challenger, in sentences."""
+    found = []
+    if not merits(gain, config=config):
+        found.append(
+            f"neither its AUC ({gain.auc.low:+.4f} … {gain.auc.high:+.4f}) nor its log loss "
+            f"({gain.log_loss.low:+.4f} … {gain.log_loss.high:+.4f}) is better by the margin "
+            f"({config.min_auc_gain:g}, {config.min_log_loss_gain:g}) with confidence"
+        )
+    limits = {"AUC": (gain.auc, config.max_auc_loss), "log loss": (gain.log_loss, config.max_log_loss_rise)}
+    found += [
+        f"its {name} may be worse by {-x.low:.4f}, more than {limit:g}"
+        for name, (x, limit) in limits.items()
+        if not x.low >= -limit
+    ]
+    found += [
+        f"its AUC on {name.replace('_', ' ')} is worse by {-g.auc.estimate:.4f}, "
+        f"more than {config.max_slice_auc_loss:g}"
+        for name, g in by_slice.items()
+        if g.auc.estimate < -config.max_slice_auc_loss and g.auc.high < 0
+    ]
+    if latency.challenger_ms > config.max_latency_ratio * latency.champion_ms:
+        found.append(
+            f"it ranks {REQUEST_ITEMS} items in {latency.challenger_ms:.2f} ms, the champion in "
+            f"{latency.champion_ms:.2f} ms; {config.max_latency_ratio:g} times that is allowed"
+        )
+    return found
+
+
+def measure_latency(champion: ModelBundle, challenger: ModelBundle, *, requests: int, seed: int) -> Latency:
+    """Times both as the predictor scores, request by request in turn, so that a busy machine slows both alike."""
+    from feedrank.scoring import Scorer
+
+    scorers = [Scorer.build(bundle, bundle.snapshot) for bundle in (champion, challenger)]
+    users, items = challenger.snapshot.users.ids, challenger.snapshot.items.ids
+    rng = np.random.default_rng(seed)
+    time_us = time.time_ns() // 1_000
+    seconds = np.empty((requests, len(scorers)))
+    for request in range(requests):
+        user = int(rng.choice(users))
+        candidates = rng.choice(items, min(REQUEST_ITEMS, len(items)), replace=False)
+        for index, scorer in enumerate(scorers):
+            started = time.perf_counter()
+            scorer.rank(user, candidates, time_us=time_us)
+            seconds[request, index] = time.perf_counter() - started
+    champion_ms, challenger_ms = np.median(seconds, axis=0) * 1_000
+    return Latency(champion_ms=float(champion_ms), challenger_ms=float(challenger_ms))

@@ -1,0 +1,55 @@
+"""Compares a registered challenger with the registered champion and keeps the decision with the challenger."""
+
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from feedrank.config import Config
+from feedrank.model.bundle import load_bundle
+from feedrank.promotion.compare import Decision, compare
+from feedrank.promotion.promote import REJECTED_TAG
+from feedrank.registry import CHAMPION, RegisteredModel, Registry
+
+DECISION_FILE = "decision.json"
+
+
+def decide(
+    registry: Registry, challenger: RegisteredModel, rows: pa.Table, *, config: Config, now: datetime
+) -> Decision:
+    """Judges the challenger on fresh rows (`schema.FEATURE_TABLE`); the verdict goes to MLflow.
+
+    Raises:
+        RegistryError: a model can't be read, or the decision can't be stored.
+    """
+    champion = registry.alias(CHAMPION)
+    if champion is None or champion.number == challenger.number:
+        reason = "there is no other champion to compare with"
+        decision = Decision(
+            champion="none",
+            challenger=challenger.model_version,
+            decided_at=now,
+            promote=challenger.passed_gates,
+            reasons=[reason] if challenger.passed_gates else ["it missed a gate on its own test rows"],
+            passed_gates=challenger.passed_gates,
+        )
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            old, new = (
+                load_bundle(registry.download(model.number, Path(folder) / str(model.number)))
+                for model in (champion, challenger)
+            )
+            decision = compare(
+                old,
+                new,
+                rows,
+                passed_gates=challenger.passed_gates,
+                config=config.promotion.comparison,
+                evaluation=config.model.evaluation,
+                now=now,
+            )
+    registry.add_file(challenger.run_id, DECISION_FILE, decision.model_dump_json(indent=2))
+    if not decision.promote:
+        registry.set_tag(challenger.number, REJECTED_TAG, "; ".join(decision.reasons))
+    return decision

@@ -1,0 +1,42 @@
+"""The rows that a retraining learns from: recent days, and a replay of older ones so that it does not forget."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from feedrank import stages, storage
+from feedrank.config import Config
+from feedrank.config.data import SplitConfig
+from feedrank.config.monitoring import RetrainingConfig
+from feedrank.data.split import save_split, split_by_time
+from feedrank.model.bundle import SNAPSHOT_FOLDER
+from feedrank.tables import US_PER_DAY, date_range, read_partitioned, timestamps_us, write_partitioned
+
+
+def chosen_rows(features: pa.Table, *, window: RetrainingConfig, split: SplitConfig, seed: int) -> pa.Table:
+    """The rows of the last `recent_days` and so many random older ones that they are `replay_share` of the train part.
+
+    In time order; the older rows come first, so all of them fall into the train part.
+    """
+    times = timestamps_us(features)
+    first_recent = int(np.searchsorted(times, (times[-1] // US_PER_DAY + 1 - window.recent_days) * US_PER_DAY))
+    recent = len(times) - first_recent
+    older_share = window.replay_share * split.train
+    wanted = min(first_recent, round(recent * older_share / (1 - older_share)))
+    older = np.random.default_rng(seed).choice(first_recent, wanted, replace=False)
+    # Monitoring takes the beginning of the history from the first row, so that one stays.
+    return features.take(pa.array(np.union1d([0, *older], np.arange(first_recent, len(times))).astype(np.int64)))
+
+
+def choose_window(features: Path, *, output: Path, config: Config) -> stages.Summary:
+    """Writes the rows that a retraining learns from, with their split, beside the snapshot of the whole history."""
+    split, seed = config.promotion.retraining_split, config.model.training.seed
+    rows = chosen_rows(read_partitioned(features), window=config.monitoring.retraining, split=split, seed=seed)
+    with storage.new_directory(output) as fresh:
+        write_partitioned(rows, fresh)
+        save_split(split_by_time(rows, config=split), fresh)
+        shutil.copytree(features / SNAPSHOT_FOLDER, fresh / SNAPSHOT_FOLDER)
+    start, end = date_range(rows)
+    return stages.Summary(output=output, rows=rows.num_rows, start=start.isoformat(), end=end.isoformat())

@@ -1,0 +1,94 @@
+"""uvicorn's HTTP protocol with a short way for `POST /predict`.
+
+A ranking never waits for anything, so it needs no task, event or ASGI message: it is answered in the very call that
+delivers the end of its body. Requests that do wait (a body in several parts, a client that reads slowly, one that
+expects 100 Continue, pipelining behind another route) take the ordinary way through `Front`, with the same answers.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from serving.front import Front
+from serving.guards import Scope
+
+PATH = b"/predict"
+
+
+class RankingProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    front: Front
+    """Set by `protocol_for`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._short = False
+        self._body = b""
+        self._started = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio. What was not answered at once goes the ordinary way."""
+        super().data_received(data)
+        if self._short and self.parser is not None:
+            self._take_the_ordinary_way()
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        if self.url == PATH and not self._busy() and self.parser.get_method() == b"POST":
+            self._short = True
+            self._body = b""
+            self._started = time.perf_counter()
+        else:
+            super().on_headers_complete()
+
+    def _busy(self) -> bool:
+        waiting = self.cycle is not None and not self.cycle.response_complete
+        return waiting or self.flow.write_paused or self.expect_100_continue or self.parser.should_upgrade()
+
+    def on_body(self, body: bytes) -> None:
+        """See httptools."""
+        if self._short:
+            self._body = self._body + body if self._body else body
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """See httptools."""
+        if not self._short:
+            super().on_message_complete()
+            return
+        self._short = False
+        scope: Scope = self.scope  # type: ignore[assignment]
+        scope["method"], scope["client"] = "POST", self.client
+        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+        status, headers, body = self.front.predict_now(scope, self._body, started=self._started)
+        self._answer(status, headers, body, keep_alive=keep_alive)
+
+    def _answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes, *, keep_alive: bool) -> None:
+        parts = [STATUS_LINE[status]]
+        for name, value in (*self.server_state.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+            keep_alive = keep_alive and name != b"connection"
+        if not keep_alive and (b"connection", b"close") not in headers:
+            parts.append(b"connection: close\r\n")
+        parts += (b"\r\n", body)
+        self.transport.write(b"".join(parts))
+        if keep_alive:
+            self.on_response_complete()
+        else:
+            self.transport.close()
+
+    def _take_the_ordinary_way(self) -> None:
+        """Starts the ASGI cycle for a request whose headers, and maybe a part of its body, are here."""
+        self._short = False
+        super().on_headers_complete()
+        if self._body:
+            super().on_body(self._body)
+
+
+def protocol_for(front: Front) -> type[asyncio.Protocol]:
+    """The protocol class of a server whose application is `front`."""
+    return type("RankingProtocol", (RankingProtocol,), {"front": front})

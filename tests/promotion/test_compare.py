@@ -1,0 +1,136 @@
+"""The decision on a challenger: better with confidence, nobody much worse, gates met, as fast."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from promotion_world import CONFIG, SMALL
+
+from benchmarks.predict_bundle import END, random_interactions, write_random_bundle
+from feedrank import schema
+from feedrank.config.data import FeatureConfig
+from feedrank.config.model import EvaluationConfig
+from feedrank.config.promotion import ComparisonConfig
+from feedrank.features.offline import compute_features
+from feedrank.model.bundle import ModelBundle, load_bundle
+from feedrank.promotion.bootstrap import Gain, Interval
+from feedrank.promotion.compare import (
+    Decision,
+    Latency,
+    compare,
+    gains_on,
+    merits,
+    objections,
+    sampled,
+    unseen,
+)
+from feedrank.tables import timestamps_us
+
+LIMITS = ComparisonConfig(min_users=20, min_clicks=30, resamples=100, latency_requests=10)
+NOW = datetime(2024, 12, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def rows() -> pa.Table:
+    return compute_features(random_interactions(SMALL), config=FeatureConfig())
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[ModelBundle]:
+    folder: Path = tmp_path_factory.mktemp("bundles")
+    return [
+        load_bundle(
+            write_random_bundle(folder / str(seed), config=CONFIG, size=SMALL, seed=seed, version=f"v1.0.{seed}")
+        )
+        for seed in range(2)
+    ]
+
+
+def trained_until(bundle: ModelBundle, day: datetime) -> ModelBundle:
+    metadata = bundle.metadata
+    span = metadata.training_data_date_range.model_copy(update={"end": day.date().isoformat()})
+    changed = metadata.model_copy(update={"training_data_date_range": span})
+    return ModelBundle(changed, bundle.config, bundle.arrays, bundle.directory)
+
+
+def gain(auc: tuple[float, float, float], log_loss: tuple[float, float, float] = (-0.0004, 0.0, 0.0004)) -> Gain:
+    intervals = [Interval(low=low, estimate=estimate, high=high) for low, estimate, high in (auc, log_loss)]
+    return Gain(rows=1000, users=100, clicks=300, auc=intervals[0], log_loss=intervals[1])
+
+
+AS_FAST = Latency(champion_ms=1.0, challenger_ms=1.1)
+BETTER = gain((0.004, 0.01, 0.016))
+
+
+@pytest.mark.parametrize(
+    ("challenger", "by_slice", "latency", "words"),
+    [
+        (gain((-0.001, 0.002, 0.005)), {}, AS_FAST, "by the margin"),
+        (gain((0.0005, 0.002, 0.003)), {}, AS_FAST, "by the margin"),
+        (gain((0.004, 0.01, 0.016), (-0.01, -0.005, 0.0)), {}, AS_FAST, "its log loss may be worse by 0.0100"),
+        (gain((-0.01, -0.005, 0.0), (0.004, 0.01, 0.016)), {}, AS_FAST, "its AUC may be worse by 0.0100"),
+        (BETTER, {"new_users": gain((-0.05, -0.03, -0.01))}, AS_FAST, "its AUC on new users is worse by 0.0300"),
+        (BETTER, {}, Latency(champion_ms=1.0, challenger_ms=1.6), "in 1.60 ms"),
+        (gain((float("nan"),) * 3, (0.004, 0.01, 0.016)), {}, AS_FAST, "its AUC may be worse by nan"),
+    ],
+)
+def test_what_speaks_against_a_challenger_is_said(challenger, by_slice, latency, words):
+    (objection,) = objections(challenger, by_slice, latency, config=ComparisonConfig())
+    assert words in objection
+
+
+@pytest.mark.parametrize(
+    ("challenger", "by_slice"),
+    [
+        (BETTER, {}),
+        (gain((-0.001, 0.0, 0.001), (0.001, 0.002, 0.003)), {}),
+        (BETTER, {"new_users": gain((-0.05, -0.02, 0.01)), "new_items": gain((-0.009, -0.008, -0.007))}),
+    ],
+)
+def test_a_better_challenger_passes_though_a_slice_wavers(challenger, by_slice):
+    assert objections(challenger, by_slice, AS_FAST, config=ComparisonConfig()) == []
+    assert merits(challenger, config=ComparisonConfig())
+
+
+def test_scores_nearer_to_the_clicks_win_and_a_slice_that_suffers_is_seen(rows):
+    targets = rows[schema.TARGET].to_numpy()
+    rng = np.random.default_rng(3)
+    old = np.clip(0.1 + rng.normal(0, 0.05, len(targets)), 0.01, 0.99)
+    new = np.clip(old + 0.05 * (2 * targets - 1), 0.01, 0.99)
+    mobile = rows[schema.DEVICE_MOBILE].to_numpy() == 1
+    all_better, slices_better = gains_on(rows, old, new, config=LIMITS, evaluation=EvaluationConfig())
+    assert all_better.auc.low > 0.1
+    assert {"device_mobile", "known_users"} <= set(slices_better)
+    for_mobile_worse = np.where(mobile, np.clip(old - 0.05 * (2 * targets - 1), 0.01, 0.99), new)
+    _, by_slice = gains_on(rows, old, for_mobile_worse, config=LIMITS, evaluation=EvaluationConfig())
+    assert by_slice["device_mobile"].auc.high < 0 < by_slice["device_desktop"].auc.low
+
+
+def test_models_are_compared_on_days_after_the_champions_training(rows, bundles):
+    day = END - timedelta(days=30)
+    old, new = trained_until(bundles[0], day), bundles[1]
+    fresh = unseen(rows, old)
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+    assert timestamps_us(fresh).min() >= midnight.timestamp() * 1e6
+    decision = compare(old, new, rows, passed_gates=True, config=LIMITS, evaluation=EvaluationConfig(), now=NOW)
+    assert decision.gain.rows == fresh.num_rows
+    assert not decision.promote, "random weights are no better than random weights"
+    assert decision.latency.challenger_ms > 0
+    assert Decision.model_validate_json(decision.model_dump_json()) == decision
+    assert "| all:" in decision.markdown()
+
+
+def test_without_enough_fresh_rows_there_is_no_verdict(rows, bundles):
+    decision = compare(*bundles, rows, passed_gates=False, config=LIMITS, evaluation=EvaluationConfig(), now=NOW)
+    assert not decision.promote
+    assert decision.reasons[0] == "it missed a gate on its own test rows"
+    assert "only 0 rows" in decision.reasons[1]
+
+
+def test_a_sample_keeps_all_rows_of_its_users(rows):
+    few = sampled(rows, config=LIMITS.model_copy(update={"max_rows": rows.num_rows // 3}))
+    assert rows.num_rows // 5 < few.num_rows <= rows.num_rows // 3
+    kept = np.isin(rows[schema.USER_ID].to_numpy(), few[schema.USER_ID].to_numpy())
+    assert kept.sum() == few.num_rows
