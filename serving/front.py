@@ -60,41 +60,43 @@ class Front:
         else:
             await self._kserve(scope, receive, send)
 
-    async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The way of requests that have to be waited for; `protocol.py` has a shorter one."""
-        started = time.perf_counter()
-        try:
-            body = await self._guards.body(scope, receive)
-        except RefusedError as refused:
-            answer = self._refusal(refused)
-            self._metrics.answered("predict", refused.status)
-        else:
-            answer = self.predict_now(scope, body, started=started)
-        await _send(send, answer)
-
-    def predict_now(self, scope: Scope, body: bytes | bytearray, *, started: float) -> Answer:
+    def predict_now(self, scope: Scope, body: bytes, *, started: float) -> Answer:
         """Answers a `/predict` request whose body is here."""
-        guards = self._guards
-        guards.begin()
         try:
-            guards.method(scope, "POST")
-            guards.token(scope)
-            guards.load()
-            guards.json(scope)
-            guards.size(body)
-            ranked = self._service.rank(decode(body), started=started)
-            content = encode_ranking(
-                ranked.ranking, version_json=ranked.loaded.model.version_json, latency_ms=ranked.latency_ms
-            )
-            answer = 200, self._headers(200, JSON, len(content)), content
-        except RefusedError as refused:
-            answer = self._refusal(refused)
-        except Exception:
-            answer = self._failure()
-        finally:
-            guards.end()
+            self._admit(scope)
+            self._guards.size(body)
+            answer = self._ranked(body, started)
+        except Exception as error:
+            answer = self._failed(error)
         self._metrics.answered("predict", answer[0])
         return answer
+
+    async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The same for a body that has to be waited for."""
+        started = time.perf_counter()
+        try:
+            self._admit(scope)
+            with self._guards.in_progress():
+                body = await self._guards.body(scope, receive)
+            answer = self._ranked(body, started)
+        except Exception as error:
+            answer = self._failed(error)
+        self._metrics.answered("predict", answer[0])
+        await _send(send, answer)
+
+    def _admit(self, scope: Scope) -> None:
+        guards = self._guards
+        guards.method(scope, "POST")
+        guards.token(scope)
+        guards.load()
+        guards.json(scope)
+
+    def _ranked(self, body: bytes | bytearray, started: float) -> Answer:
+        ranked = self._service.rank(decode(body), started=started)
+        content = encode_ranking(
+            ranked.ranking, version_json=ranked.loaded.model.version_json, latency_ms=ranked.latency_ms
+        )
+        return 200, self._headers(200, JSON, len(content)), content
 
     async def _product(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, handler = self._handlers[scope["path"]]
@@ -102,10 +104,8 @@ class Front:
             self._guards.method(scope, method)
             status, content_type, body = await handler(scope, receive)
             answer = status, self._headers(status, content_type, len(body)), body
-        except RefusedError as refused:
-            answer = self._refusal(refused)
-        except Exception:
-            answer = self._failure()
+        except Exception as error:
+            answer = self._failed(error)
         await _send(send, answer)
 
     async def _health(self, _scope: Scope, _receive: Receive) -> Content:
@@ -147,7 +147,6 @@ class Front:
 
     async def _kserve(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, guards = scope["path"], self._guards
-        guards.begin()
         try:
             if path.startswith("/v2/repository"):
                 raise _not_found()
@@ -155,13 +154,14 @@ class Front:
                 guards.token(scope)
             if scope["method"] == "POST":
                 guards.load()
-                receive = _replay(await guards.body(scope, receive), receive)
-                send = self._watched(send, "v1" if path.startswith("/v1/") else "v2")
-            await self._app(scope, receive, send)
+                with guards.in_progress():
+                    receive = _replay(await guards.body(scope, receive), receive)
+                    await self._app(scope, receive, self._watched(send, "v1" if path.startswith("/v1/") else "v2"))
+                return
         except RefusedError as refused:
-            await _send(send, self._refusal(refused))
-        finally:
-            guards.end()
+            await _send(send, self._failed(refused))
+            return
+        await self._app(scope, receive, send)
 
     def _watched(self, send: Send, route: str) -> Send:
         """Counts the status that KServe's application answers, and completes its headers."""
@@ -180,22 +180,21 @@ class Front:
             headers.append(CLOSE)  # the client's next request then goes elsewhere
         return headers
 
-    def _refusal(self, refused: RefusedError) -> Answer:
-        self._metrics.failed(refused.kind)
-        content = encode_error(refused.reason, field=refused.field)
-        headers = self._headers(refused.status, JSON, len(content))
-        if refused.status == 401:
+    def _failed(self, error: Exception) -> Answer:
+        """The answer to a refused request, or to a failure of our own, of which only the log tells."""
+        if not isinstance(error, RefusedError):
+            logger.error("a request failed", exc_info=error)
+            error = RefusedError("internal server error", status=500, kind="internal")
+        self._metrics.failed(error.kind)
+        content = encode_error(error.reason, field=error.field)
+        headers = self._headers(error.status, JSON, len(content))
+        if error.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        elif refused.status == 405:
-            headers.append((b"allow", refused.reason.removeprefix("use ").encode()))
-        elif refused.status in (408, 413) and CLOSE not in headers:
+        elif error.status == 405:
+            headers.append((b"allow", error.reason.removeprefix("use ").encode()))
+        elif error.status in (408, 413) and CLOSE not in headers:
             headers.append(CLOSE)
-        return refused.status, headers, content
-
-    def _failure(self) -> Answer:
-        """A failure of our own: the log tells what happened, the client is not told."""
-        logger.exception("a request failed")
-        return self._refusal(RefusedError("internal server error", status=500, kind="internal"))
+        return error.status, headers, content
 
     def _headers(self, status: int, content_type: bytes, length: int) -> Headers:
         headers = [(b"content-type", content_type), (b"content-length", b"%d" % length)]

@@ -1,8 +1,9 @@
 """What stands between a request and its handler: method, token, origin, load, content type and size."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
 from serving.requests import RefusedError
@@ -28,15 +29,17 @@ class Guards:
         self._service = service
         self._limits = service.config.limits
         self._backlog = _Backlog(self._limits.max_queue_delay_ms / 1000)
+        self._max_concurrency = self._limits.max_concurrency
         self._in_progress = 0
 
-    def begin(self) -> None:
-        """A request that ranks has come; `end` must follow."""
+    @contextlib.contextmanager
+    def in_progress(self) -> Iterator[None]:
+        """Around what has to be waited for: it counts towards `max_concurrency`."""
         self._in_progress += 1
-
-    def end(self) -> None:
-        """A request that ranks has been dealt with."""
-        self._in_progress -= 1
+        try:
+            yield
+        finally:
+            self._in_progress -= 1
 
     def method(self, scope: Scope, wanted: str) -> None:
         """405 for another method."""
@@ -55,7 +58,7 @@ class Guards:
 
     def load(self) -> None:
         """503 when too much is in progress or the request has waited too long."""
-        if self._in_progress > self._limits.max_concurrency or self._backlog.too_long():
+        if self._in_progress >= self._max_concurrency or self._backlog.too_long():
             raise RefusedError("overloaded; try again", status=503, kind="overloaded")
 
     def json(self, scope: Scope) -> None:

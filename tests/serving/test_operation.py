@@ -235,7 +235,7 @@ def test_when_the_log_cannot_be_written_the_policy_applies_and_shows(models, tmp
         statuses = [predictor.predict(user, [1, 2]).status_code for user in range(10)]
         assert statuses == [200] * 5 + [503 if policy == "shed" else 200] * 5
         assert predictor.metric("feedrank_log_rows_dropped_total") == (0 if policy == "shed" else 10)
-        assert predictor.metric("feedrank_log_failing") == 1
+        predictor.wait(lambda: predictor.metric("feedrank_log_failing") == 1)
         assert predictor.health()["status"] == "degraded"
         assert "spool" in predictor.health()["problems"][0]
         (tmp_path / "spool").unlink()
