@@ -1,6 +1,7 @@
-"""What the predictor is measured against: `python -m benchmarks.predict_peers echo|stock --port N [--bundle DIR]`.
+"""What the predictor is measured against: `python -m benchmarks.predict_peers KIND --port N [--bundle DIR]`.
 
-echo: a bare ASGI application that sends the body back; what the server and the protocol cost by themselves.
+echo: a bare ASGI application that sends the body back, in uvicorn set up as the predictor is (no access log, …).
+echo_default: the same in uvicorn as it comes, whose access log halves its rate.
 stock: KServe's model server as it comes, with the model in eager torch behind V1, as most would write it.
 """
 
@@ -22,14 +23,17 @@ async def echo(scope: dict[str, Any], receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def serve_echo(port: int) -> None:
-    """Runs the echo server as the predictor is run."""
+LEAN = {
+    "loop": "uvloop", "http": "httptools", "access_log": False, "log_level": "warning",
+    "lifespan": "off", "ws": "none", "proxy_headers": False, "server_header": False,
+}  # fmt: skip
+
+
+def serve_echo(port: int, settings: dict[str, Any]) -> None:
+    """Runs the echo application."""
     import uvicorn
 
-    uvicorn.run(
-        echo, host="127.0.0.1", port=port, loop="uvloop", http="httptools", access_log=False, log_level="warning",
-        lifespan="off", ws="none", proxy_headers=False, server_header=False,
-    )  # fmt: skip
+    uvicorn.run(echo, host="127.0.0.1", port=port, **settings)
 
 
 def serve_stock(port: int, bundle_directory: Path) -> None:
@@ -94,15 +98,15 @@ def serve_stock(port: int, bundle_directory: Path) -> None:
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=("echo", "stock"))
+    parser.add_argument("kind", choices=("echo", "echo_default", "stock"))
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--bundle", type=Path)
     arguments = parser.parse_args()
     sys.argv = sys.argv[:1]  # KServe parses the command line when it is imported
-    if arguments.kind == "echo":
-        serve_echo(arguments.port)
-    else:
+    if arguments.kind == "stock":
         serve_stock(arguments.port, arguments.bundle)
+    else:
+        serve_echo(arguments.port, LEAN if arguments.kind == "echo" else {})
 
 
 if __name__ == "__main__":

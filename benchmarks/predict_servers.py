@@ -99,11 +99,11 @@ def predictor(folder: Path, model: Path, **settings: str) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def peer(folder: Path, kind: str, model: Path | None = None) -> Iterator[Server]:
-    """The echo server, or the stock one with a model."""
+    """A kind of `predict_peers.py`; the stock one needs a model."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.predict_peers", kind, "--port", str(port)]
     if model is not None:
         command += ["--bundle", str(model)]
-    path = "/predict" if kind == "echo" else "/v1/models/ranker:predict"
+    path = "/v1/models/ranker:predict" if kind == "stock" else "/predict"
     with _started(command, port=port, path=path, ready="/", folder=folder, environment={}) as server:
         yield server

@@ -8,8 +8,6 @@ import json
 import sys
 from pathlib import Path
 
-from threadpoolctl import threadpool_limits
-
 from feedrank.errors import FeedrankError
 from serving.served_model import build, write
 
@@ -20,11 +18,9 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--snapshot", type=Path)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--threads", type=int, required=True)
     arguments = parser.parse_args()
     try:
-        with threadpool_limits(arguments.threads):
-            write(build(arguments.bundle, arguments.snapshot), arguments.output)
+        write(build(arguments.bundle, arguments.snapshot), arguments.output)
     except (FeedrankError, OSError) as error:
         print(json.dumps({"error": str(error)}))
         sys.exit(1)

@@ -125,7 +125,8 @@ class _Backlog:
             if now - self._closed > AWAKE_SECONDS:
                 self._earlier = 0.0
         self._requests += 1
-        return now - self._start + self._earlier > self._limit
+        queued = self._requests > QUEUE or self._earlier > 0.0  # else it was a hiccup, and late is better than never
+        return queued and now - self._start + self._earlier > self._limit
 
     def _close_round(self) -> None:
         assert self._start is not None

@@ -145,13 +145,16 @@ class ModelLoader:
     def _build(self, model: Revision, snapshot: Revision | None, path: Path) -> None:
         first = self.current is None
         command = [sys.executable, "-m", "serving.build", "--bundle", str(model.directory), "--output", str(path)]
-        command += ["--threads", str(os.cpu_count() or 1) if first else "1"]
+        threads = str(os.cpu_count() or 1) if first else "1"
+        environment = os.environ | dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), threads)
         if snapshot is not None:
             command += ["--snapshot", str(snapshot.directory)]
         if not first:
             command = ["nice", "-n", "10", *command]  # the requests come first
         try:
-            done = subprocess.run(command, capture_output=True, timeout=BUILD_TIMEOUT_SECONDS, check=False)
+            done = subprocess.run(
+                command, env=environment, capture_output=True, timeout=BUILD_TIMEOUT_SECONDS, check=False
+            )
         except subprocess.TimeoutExpired as error:
             raise UnusableModelError(f"{model.directory}: not loaded within {BUILD_TIMEOUT_SECONDS} s") from error
         if done.returncode:

@@ -8,6 +8,7 @@ It is written and read by the same installation, in a folder that only its user 
 
 import json
 import mmap
+import os
 import pickle
 import struct
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from feedrank import storage
 from feedrank.features.snapshot import load_snapshot
 from feedrank.model.bundle import load_bundle
 from feedrank.scoring import Scorer
@@ -60,16 +60,18 @@ def build(bundle_directory: Path, snapshot_directory: Path | None) -> ServedMode
 
 
 def write(model: ServedModel, path: Path) -> None:
-    """Writes the file, all or nothing."""
+    """Writes the file, all or nothing. It need not survive a crash of the machine, so it is not synced."""
     buffers: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(model, protocol=5, buffer_callback=buffers.append)
     raws = [buffer.raw() for buffer in buffers]
     header = struct.pack(f"<{2 + len(raws)}q", len(pickled), len(raws), *(len(raw) for raw in raws))
-    with storage.new_file(path) as fresh, fresh.open("wb") as file:
+    fresh = path.with_suffix(f".new-{os.getpid()}")
+    with fresh.open("wb") as file:
         file.write(header + pickled)
         for raw in raws:
             file.write(b"\0" * (-file.tell() % ALIGNMENT))
             file.write(raw)
+    fresh.replace(path)
 
 
 def read(path: Path) -> ServedModel:

@@ -123,8 +123,10 @@ class PredictionLog:
         self._deadline = time.monotonic() + timeout_seconds
         self._closing.set()
         self._thread.join(timeout_seconds)
-        self._compactor.finish(max(self._deadline - time.monotonic(), 0.1))
         self._measure()
+        self._compactor.finish(max(self._deadline - time.monotonic(), 0.1))
+        with contextlib.suppress(OSError):
+            self._spool_bytes, self._oldest = spool.measure(self._root)
         return self.status()
 
     def _run(self) -> None:
@@ -174,17 +176,18 @@ class PredictionLog:
         if now - self._measured >= MEASURE_SECONDS:
             self._measured = now
             self._measure()
-            self._compactor.keep_running()
 
     def _measure(self) -> None:
         try:
             self._spool_bytes, self._oldest = spool.measure(self._root)
         except OSError as error:
             self._spool_error = f"spool: {error}"
+        if self._spool_bytes:
+            self._compactor.keep_running()
 
 
 class CompactorProcess:
-    """Starts the compactor, starts it again when it dies, and keeps its latest report."""
+    """Starts the compactor when there is something to do, and again when it dies; keeps its latest report."""
 
     def __init__(self, root: Path, boot: str, destination: str) -> None:
         self._command = [sys.executable, "-m", "feedrank.prediction_log.compactor"]
@@ -197,7 +200,6 @@ class CompactorProcess:
         self._done: dict[str, int] = {}
         self._started = 0.0
         self._process: subprocess.Popen[bytes] | None = None
-        self.keep_running()
 
     def keep_running(self) -> None:
         """Starts the process if there is none."""

@@ -221,12 +221,14 @@ def test_a_full_queue_is_never_silent(tmp_path, policy):
 
 def test_a_compactor_that_dies_is_started_again(tmp_path):
     log = PredictionLog(config(tmp_path, file_interval_seconds=0.05))
+    log.record(ranking(1), model_version="v1.0.0", latency_ms=0.1)
+    wait(lambda: log.status().rows_written == 3)
     process = log._compactor._process
     assert process is not None
     process.kill()
-    log.record(ranking(1), model_version="v1.0.0", latency_ms=0.1)
-    wait(lambda: log.status().rows_written)
-    assert log.close(timeout_seconds=30).rows_written == 3
+    log.record(ranking(2), model_version="v1.0.0", latency_ms=0.1)
+    wait(lambda: log.status().rows_written == 6)
+    assert log.close(timeout_seconds=30).rows_written == 6
 
 
 def test_reading_selects_by_time_and_column(tmp_path):
