@@ -64,7 +64,8 @@ def to_inputs(features: NDArray[np.float32]) -> Floats:
     """
     inputs = np.empty((len(features), NUM_INPUTS), dtype=np.float32)
     for index, name in enumerate(FEATURES):
-        values = transform(name, features[:, index])
+        # Contiguous, since on a strided column numpy's log1p may differ by a rounding from one run to the next.
+        values = transform(name, np.ascontiguousarray(features[:, index]))
         inputs[:, INPUT_COLUMNS[name]] = values if values.ndim == 2 else values[:, None]
     return inputs
 
