@@ -2,7 +2,9 @@
 
 `python -m benchmarks.predict` prints a table, and as its last line one JSON object. Both models have the default size
 (10,000 users, 50,000 items) and random weights; a request has 100 items; validation and prediction log are on. One
-worker each, and the load generator shares the machine. wrk is needed: apt-get install wrk.
+worker each, and the load generator shares the machine. `vs_echo` is measured against a bare ASGI echo in uvicorn as it
+comes, `vs_lean_echo` against the same in uvicorn stripped of all that the predictor does without, its access log first.
+wrk is needed: apt-get install wrk.
 """
 
 import contextlib
@@ -70,7 +72,7 @@ def _rates(servers: dict[str, Server], folder: Path, size: Size) -> dict[str, fl
 
 def _throughput(folder: Path, models: dict[str, Path]) -> Figures:
     with contextlib.ExitStack() as stack:
-        servers = {kind: stack.enter_context(peer(folder / kind, kind)) for kind in ("echo", "echo_default")}
+        servers = {kind: stack.enter_context(peer(folder / kind, kind)) for kind in ("echo", "lean_echo")}
         for kind, model in models.items():
             servers[f"stock_{kind}"] = stack.enter_context(peer(folder / f"stock-{kind}", "stock", model))
             servers[kind] = stack.enter_context(predictor(folder / kind, model))
@@ -80,7 +82,7 @@ def _throughput(folder: Path, models: dict[str, Path]) -> Figures:
         **{f"rps_{name}": round(rate) for name, rate in rates.items()},
         "vs_stock": round(rates["two_tower"] / rates["stock_two_tower"], 2),
         "vs_echo": round(rates["two_tower"] / rates["echo"], 3),
-        "vs_echo_default": round(rates["two_tower"] / rates["echo_default"], 3),
+        "vs_lean_echo": round(rates["two_tower"] / rates["lean_echo"], 3),
         "mlp_vs_stock": round(rates["deep_mlp"] / rates["stock_deep_mlp"], 2),
         "rss_gib": round(rss, 3),
     }
@@ -190,7 +192,7 @@ def _large(folder: Path, figures: Figures) -> Figures:
 
 
 TARGETS = {
-    "vs_stock": ">= 5", "vs_echo": ">= 0.30", "vs_echo_default": ">= 0.30",
+    "vs_stock": ">= 5", "vs_echo": ">= 0.30, aim 0.50",
     "mlp_vs_stock": ">= 3", "p99_ms_at_1000": "< 10",
     "overload_p99_ms": "< 50", "failed_reloads": "0", "failed_sigterm": "0", "lost_log_rows": "0",
     "lost_after_sigkill_ms": "<= 100",

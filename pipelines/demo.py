@@ -1,4 +1,5 @@
-"""`make demo`: the default size through the pipelines, then the champion serves real traffic; one page at the end."""
+"""`make demo`, in three acts: the default size through the pipelines; the champion serves real traffic; and in a
+smaller world, whose users' taste shifts, the loop heals the ranker. One page of figures at the end."""
 
 import shutil
 import time
@@ -13,6 +14,9 @@ from feedrank.cli.model import evaluation_table
 from feedrank.config import load_config
 from feedrank.evaluation.evaluate import Evaluation
 from feedrank.registry import CHAMPION, Registry
+from feedrank.simulation.page import headline, save, summary_row
+from feedrank.simulation.results import SimulationResult
+from feedrank.simulation.run import Simulation
 from pipelines.local import LocalRun, run_local
 from pipelines.traffic import Traffic, serve_traffic
 
@@ -29,22 +33,27 @@ class DemoSummary(BaseModel):
     oracle_share: float | None
     champion: str
     traffic: Traffic
+    simulation: SimulationResult
 
 
 def main() -> None:
     """Runs the demo."""
-    started = time.perf_counter()
+    started, config = time.perf_counter(), load_config()
     console.rule("data to a registered ranker")
     run = run_local("etl_and_feature_engineering", root=DIRECTORY, parameters={}, on_step=_step)
     evaluation = stages.load_evaluation(run.artifacts["evaluation"])
     console.rule("the champion serves")
-    registry = Registry(load_config().model.registry)
+    registry = Registry(config.model.registry)
     champion = registry.alias(CHAMPION)
     if champion is None:
         console.print("[bold red]no version has passed its gates, so nothing is served[/]")
         raise SystemExit(1)
     bundle = registry.download(champion.number, DIRECTORY / "champion")
     traffic = serve_traffic(bundle, directory=DIRECTORY, seconds=TRAFFIC_SECONDS)
+    console.rule("a taste shift, and the loop that heals it")
+    simulation_folder = DIRECTORY / "simulation"
+    simulation = Simulation(config.simulation, config, simulation_folder, say=_step).play(second_act=True)
+    simulation_page = save(simulation, simulation_folder)
     summary = DemoSummary(
         seconds=time.perf_counter() - started,
         task_seconds=run.task_seconds,
@@ -52,13 +61,14 @@ def main() -> None:
         oracle_share=evaluation.oracle_share,
         champion=champion.model_version,
         traffic=traffic,
+        simulation=simulation,
     )
     storage.write_text(DIRECTORY / "summary.json", summary.model_dump_json(indent=2))
     shutil.copyfile(run.artifacts["evaluation_report"], DIRECTORY / "report.html")
-    show(summary, run)
+    show(summary, run, simulation_page)
 
 
-def show(summary: DemoSummary, run: LocalRun) -> None:
+def show(summary: DemoSummary, run: LocalRun, simulation_page: Path) -> None:
     """The one page at the end."""
     console.rule("summary")
     console.print(evaluation_table(summary.evaluation))
@@ -79,13 +89,31 @@ def show(summary: DemoSummary, run: LocalRun) -> None:
         f"{t.logged_rows:,}",
     )
     console.print(traffic)
+    _show_simulation(summary.simulation)
     seconds = Table("step", "seconds")
     for task, value in summary.task_seconds.items():
         seconds.add_row(task.replace("-", " "), f"{value:.1f}")
+    seconds.add_row("simulation", f"{summary.simulation.seconds:.1f}")
     seconds.add_row("all, with serving", f"{summary.seconds:.1f}", style="bold")
     console.print(seconds)
     console.print(f"validation report: {run.artifacts['validation_report']}", highlight=False, soft_wrap=True)
+    console.print(f"the loop: {simulation_page}", highlight=False, soft_wrap=True)
     console.print(f"report: {DIRECTORY / 'report.html'}   figures: {DIRECTORY / 'summary.json'}", highlight=False)
+
+
+def _show_simulation(result: SimulationResult) -> None:
+    rows = [summary_row(name, days) for name, days in result.days.items()]
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*row.values())
+    console.print(table)
+    console.print(headline(result), highlight=False)
+    if (rollback := result.rollback) is not None:
+        console.print(
+            f"A bad model was forced in (CTR {rollback.ctr_bad:.1%}) and rolled back in "
+            f"{rollback.rollback_seconds:.1f} s: {rollback.failed_requests} of {rollback.requests} requests failed.",
+            highlight=False,
+        )
 
 
 def _step(text: str) -> None:

@@ -20,7 +20,7 @@ from feedrank.stages import PROGRESS
 from pipelines import PIPELINES
 
 EXECUTOR_OUTPUT = "executor_output.json"
-_ERROR = re.compile(r"^\s*feedrank\.errors\.\w+: (.*)")
+_ERROR = re.compile(r"^\s*feedrank\.[\w.]+Error: (.*)")
 _COLOR = re.compile(r"\x1b\[\d+m")
 _STARTED = re.compile(r"Executing task '(.*)'")
 _ENDED = re.compile(r"Task '(.*)' finished with status (\w+)")

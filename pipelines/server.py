@@ -9,12 +9,15 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from feedrank.config.pipelines import PipelinesConfig
 from feedrank.errors import FeedrankError
 from feedrank.monitoring.results import TriggerDecision
+from feedrank.monitoring.triggers import NOT_STARTED, RetrainingLog
+from pipelines import PIPELINES
 from pipelines.compile import compile_all
 
 EXPERIMENT = "feedrank"
@@ -50,8 +53,11 @@ class PipelineServer:
         credentials = kfp.client.ServiceAccountTokenVolumeCredentials() if os.environ.get(TOKEN_PATH_ENV) else None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning, module="kfp")
-            self._client = self._ask(lambda: kfp.Client(host=host, credentials=credentials))
-        self._experiment_id = str(self._ask(lambda: self._client.create_experiment(EXPERIMENT)).experiment_id)
+            self._client = self._ask(
+                lambda: kfp.Client(host=host, namespace=config.namespace or "kubeflow", credentials=credentials)
+            )
+        experiment = self._ask(lambda: self._client.create_experiment(EXPERIMENT, namespace=config.namespace or None))
+        self._experiment_id = str(experiment.experiment_id)
 
     def upload(self) -> dict[str, UploadedPipeline]:
         """Uploads every pipeline whose content the server doesn't have yet; gives all of them by name."""
@@ -101,11 +107,22 @@ class PipelineServer:
             self._ask(lambda job=job: self._client.delete_recurring_run(job.recurring_run_id))
         return str(new.recurring_run_id)
 
+    def install(self) -> dict[str, str]:
+        """Uploads all pipelines and replaces their schedules; gives the id of each recurring run by pipeline."""
+        self.upload()
+        schedules = self._config.schedules.model_dump()
+        return {
+            name: self.schedule(name, cron=cron, parameters=run_parameters(name, self._config))
+            for name, cron in schedules.items()
+        }
+
     def _upload(self, file: Path) -> UploadedPipeline:
         version_name = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
         pipeline_id = self._client.get_pipeline_id(file.stem)
         if pipeline_id is None:
-            created = self._client.upload_pipeline(str(file), pipeline_name=file.stem)
+            created = self._client.upload_pipeline(
+                str(file), pipeline_name=file.stem, namespace=self._config.namespace or None
+            )
             pipeline_id = created.pipeline_id
         for version in self._versions(pipeline_id):
             if version.display_name == version_name:
@@ -135,19 +152,37 @@ class PipelineServer:
         except PipelineServerError:
             raise
         except Exception as error:
-            reason = str(getattr(error, "reason", None) or error).splitlines()[0]
+            reason = str(getattr(error, "body", None) or getattr(error, "reason", None) or error).splitlines()[0]
             raise PipelineServerError(f"KFP at {self._host}: {type(error).__name__}: {reason}") from error
+
+
+def run_parameters(name: str, config: PipelinesConfig) -> dict[str, Any]:
+    """What a pipeline's runs on the server are started with."""
+    runs = config.runs.model_dump(mode="json")
+    if name == "automated_retraining" and not runs["input_paths"]:
+        runs["input_paths"] = [runs["feedback"]]
+    inputs = PIPELINES[name].component_spec.inputs or {}
+    return {key: value for key, value in runs.items() if key in inputs}
 
 
 @dataclass(frozen=True)
 class ServerRetrainings:
-    """Retrainings run on the server; `start` returns when the run was accepted (see `Retrainings`)."""
+    """Retrainings run on the configured server; `start` returns when the run was accepted (see `Retrainings`)."""
 
-    server: PipelineServer
-    parameters: Mapping[str, Any]
-    """Of `automated_retraining`, without the trigger."""
+    config: PipelinesConfig
+    record: RetrainingLog
 
     def start(self, trigger: TriggerDecision) -> None:
-        """Raises PipelineServerError when the server refuses; the next monitor then asks again."""
-        parameters = {**self.parameters, "trigger": trigger.model_dump(mode="json")}
-        self.server.run("automated_retraining", parameters=parameters, run_name=f"retraining {trigger.request_id}")
+        """See `Retrainings`.
+
+        Raises:
+            PipelineServerError: the server refuses; the next monitor then asks again.
+        """
+        parameters = run_parameters("automated_retraining", self.config)
+        parameters["trigger"] = trigger.model_dump(mode="json")
+        try:
+            server = PipelineServer(self.config.host, config=self.config)
+            server.run("automated_retraining", parameters=parameters, run_name=f"retraining {trigger.request_id}")
+        except PipelineServerError:
+            self.record.finish(trigger.request_id, outcome=NOT_STARTED, now=datetime.now(UTC))
+            raise

@@ -11,6 +11,7 @@ from components.train import train
 from feedrank.config import load_config
 
 SETTINGS = load_config().pipelines
+CONFIG_DIRECTORY = "/etc/feedrank"
 Stage = Literal["data", "train", "monitor"]
 
 
@@ -23,7 +24,21 @@ def configured(task: dsl.PipelineTask, display_name: str, *, stage: Stage, cache
     task.set_retry(SETTINGS.retries.count, backoff_duration=f"{SETTINGS.retries.backoff_seconds}s", backoff_factor=2)
     kubernetes.set_security_context(task, run_as_non_root=True)
     kubernetes.set_timeout(task, SETTINGS.task_timeout_seconds)
+    _mount(task)
     return task
+
+
+def _mount(task: dsl.PipelineTask) -> None:
+    """Configuration, secrets and the shared volume of the namespace; a place for temporary files."""
+    kubernetes.empty_dir_mount(task, volume_name="tmp", mount_path="/tmp")
+    if SETTINGS.config_map:
+        kubernetes.use_config_map_as_volume(task, config_map_name=SETTINGS.config_map, mount_path=CONFIG_DIRECTORY)
+        task.set_env_variable("FEEDRANK_CONFIG_DIR", CONFIG_DIRECTORY)
+    for variable, reference in SETTINGS.secrets.items():
+        secret, _, key = reference.partition("/")
+        kubernetes.use_secret_as_env(task, secret_name=secret, secret_key_to_env={key: variable})
+    if SETTINGS.volume.claim:
+        kubernetes.mount_pvc(task, pvc_name=SETTINGS.volume.claim, mount_path=SETTINGS.volume.mount_path)
 
 
 def training_steps(

@@ -23,6 +23,7 @@ from serving.sources import RegistrySource, Revision, Source
 logger = logging.getLogger(__name__)
 
 BUILD_TIMEOUT_SECONDS = 600
+KEPT_BUILDS = 2
 
 
 class UnusableModelError(FeedrankError):
@@ -56,6 +57,8 @@ class ModelLoader:
         self._model, self._snapshot = model, snapshot
         self._config = config
         self._runtime = runtime
+        self._built: list[Path] = []
+        """Files of the served model and of the one before, which a rollback finds ready."""
         self._on_reload = on_reload
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -135,7 +138,8 @@ class ModelLoader:
                 self._build(model, snapshot, path)
             served = read(path)
         self.current = Loaded(served, key, datetime.now(UTC))
-        self._remove_others(path)
+        self._built = [path, *(built for built in self._built if built != path)][:KEPT_BUILDS]
+        self._remove_others()
         logger.info(
             "model loaded",
             extra={"fields": {"model_version": served.version, "seconds": round(time.monotonic() - started, 2)}},
@@ -160,9 +164,9 @@ class ModelLoader:
         if done.returncode:
             raise UnusableModelError(_reason(done))
 
-    def _remove_others(self, path: Path) -> None:
+    def _remove_others(self) -> None:
         for other in self._runtime.glob("*.model"):
-            if other != path:
+            if other not in self._built:
                 other.unlink(missing_ok=True)
 
 

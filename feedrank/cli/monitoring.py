@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, timed
+from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, project_module, timed
 from feedrank.config import Config, load_config
 from feedrank.errors import ConfigError
 
 if TYPE_CHECKING:
     from feedrank.monitoring.results import TriggerDecision
+    from feedrank.monitoring.triggers import RetrainingLog
     from feedrank.promotion.changes import Record
     from feedrank.promotion.promote import Promoter
-    from feedrank.promotion.retrain import LocalRetrainings, RetrainingResult
+    from feedrank.promotion.retrain import LocalRetrainings, RetrainingResult, Retrainings
 
 Why = Annotated[str, typer.Option(help="The reason, kept with the model.")]
 Who = Annotated[str | None, typer.Option(help="Who decided; the user by default.")]
@@ -92,7 +93,7 @@ def monitor(
             if retraining:
                 retrainings.start(trigger)
             else:
-                retrainings.record.finish(trigger.request_id, outcome=NOT_STARTED, now=now)
+                _record(config, run_dir).finish(trigger.request_id, outcome=NOT_STARTED, now=now)
 
 
 def retrain(run_dir: RunDirectory = DEFAULT_RUN, why: Why = "asked for by hand") -> None:
@@ -102,7 +103,7 @@ def retrain(run_dir: RunDirectory = DEFAULT_RUN, why: Why = "asked for by hand")
     config = load_config()
     promoter = configured_promoter(config)
     _repair(promoter)
-    retrainings = _retrainings(config, promoter, run_dir)
+    retrainings = _local_retrainings(config, promoter, run_dir)
     trigger = retrainings.record.decide([why], now=datetime.now(UTC))
     if not trigger.start:
         console.print(f"no retraining: {trigger.refused_because}", highlight=False)
@@ -111,14 +112,28 @@ def retrain(run_dir: RunDirectory = DEFAULT_RUN, why: Why = "asked for by hand")
         retrainings.start(trigger)
 
 
-def _retrainings(config: Config, promoter: "Promoter", run_dir: Path) -> "LocalRetrainings":
+def _retrainings(config: Config, promoter: "Promoter", run_dir: Path) -> "Retrainings":
+    """On the configured KFP server; without one, here."""
+    record = _record(config, run_dir)
+    if config.pipelines.host:
+        retrainings: Retrainings = project_module("pipelines.server").ServerRetrainings(config.pipelines, record)
+        return retrainings
+    return _local_retrainings(config, promoter, run_dir)
+
+
+def _record(config: Config, run_dir: Path) -> "RetrainingLog":
     from feedrank.monitoring.triggers import RetrainingLog
+
+    return RetrainingLog(run_dir / "monitoring", config=config.monitoring.retraining)
+
+
+def _local_retrainings(config: Config, promoter: "Promoter", run_dir: Path) -> "LocalRetrainings":
     from feedrank.promotion.retrain import LocalRetrainings
 
     return LocalRetrainings(
         interactions=run_dir / "interactions",
         output=run_dir / "retraining",
-        record=RetrainingLog(run_dir / "monitoring", config=config.monitoring.retraining),
+        record=_record(config, run_dir),
         config=config,
         promoter=promoter,
         on_result=_print_retraining,

@@ -1,17 +1,16 @@
-"""`feedrank run` and `feedrank pipelines compile`: the KFP pipelines of the project's folder `pipelines/`."""
+"""`feedrank run` and `feedrank pipelines`: the KFP pipelines of the project's folder `pipelines/`."""
 
-import importlib
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
 
-from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, timed
+from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, project_module, timed
+from feedrank.config import load_config
 from feedrank.errors import ConfigError
 
-pipelines_app = typer.Typer(help="Compile the KFP pipelines.", no_args_is_help=True)
+pipelines_app = typer.Typer(help="Compile the KFP pipelines, or upload them to a server.", no_args_is_help=True)
 
 
 def run(
@@ -28,7 +27,7 @@ def run(
     if mapping is not None:
         parameters["mapping"] = mapping.read_text(encoding="utf-8") if mapping.is_file() else _missing(mapping)
     with timed(f"ran {pipeline}"):
-        outcome = _project_module("pipelines.local").run_local(pipeline, root=run_dir, parameters=parameters)
+        outcome = project_module("pipelines.local").run_local(pipeline, root=run_dir, parameters=parameters)
     for name, path in outcome.artifacts.items():
         console.print(f"{name}: {path}", highlight=False)
 
@@ -54,20 +53,33 @@ def compile_pipelines(
 ) -> None:
     """Write every pipeline as the YAML that a KFP server takes."""
     with timed("compiled"):
-        files = _project_module("pipelines.compile").compile_all(output)
+        files = project_module("pipelines.compile").compile_all(output)
     for file in files:
         console.print(str(file), highlight=False)
 
 
-def _project_module(name: str) -> Any:
-    """A module of the checkout (or image) that the command runs in; only `feedrank` itself is installed."""
-    sys.path.insert(0, str(Path.cwd()))
+@pipelines_app.command("upload")
+def upload(
+    host: Annotated[str | None, typer.Option(help="KFP's API; pipelines_config.yaml's if absent.")] = None,
+    optional: Annotated[bool, typer.Option(help="Only say so when the server can't be reached.")] = False,
+) -> None:
+    """Upload the pipelines to a KFP server and set their schedules; what is there already stays as it is."""
+    config = load_config().pipelines
+    if host is not None:
+        config = config.model_copy(update={"host": host})
+    if not config.host:
+        raise ConfigError("no KFP server: give --host, or set `host` in pipelines_config.yaml")
+    server = project_module("pipelines.server")
     try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"module {error.name} is missing; run from the project's folder, with the extra `pipelines`"
-        ) from error
+        with timed("uploaded"):
+            scheduled = server.PipelineServer(config.host, config=config).install()
+    except server.PipelineServerError as error:
+        if not optional:
+            raise
+        console.print(f"nothing was uploaded: {error}", highlight=False)
+        return
+    for name, recurring_run in scheduled.items():
+        console.print(f"{name}: {getattr(config.schedules, name)} UTC ({recurring_run})", highlight=False)
 
 
 def register(app: typer.Typer) -> None:

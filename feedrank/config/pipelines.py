@@ -65,9 +65,32 @@ class RetriesConfig(Section):
     backoff_seconds: int = Field(default=30, ge=0, description="before the first retry, then twice as long each time")
 
 
+class VolumeConfig(Section):
+    """The claim (PVC) with prediction log, monitoring state and served versions, which tasks on a cluster mount."""
+
+    claim: str = Field(default="", description="of the namespace that runs are started in; empty: none is mounted")
+    mount_path: str = "/data"
+
+
+class RunsConfig(Section):
+    """Parameters of the scheduled and triggered runs: where their data are, as the tasks see it."""
+
+    input_paths: tuple[str, ...] = Field(default=(), description="all interactions; synthetic ones if empty")
+    mapping: str = Field(default="", description="how their columns map to ours, the YAML text of a mapping file")
+    predictions: str = "/data/predictions"
+    feedback: str = "/data/interactions"
+    monitoring_directory: str = "/data/monitoring"
+
+
 class PipelinesConfig(Section):
     """The whole of `pipelines_config.yaml`."""
 
+    host: str = Field(default="", description="KFP's API, e.g. http://ml-pipeline.kubeflow:8888; empty: no server")
+    namespace: str = Field(default="", description="of experiments and runs, on a server with several users")
+    runs: RunsConfig = RunsConfig()
+    volume: VolumeConfig = VolumeConfig()
+    config_map: str = Field(default="", description="with the files of config/, for tasks on a cluster; empty: none")
+    secrets: dict[str, str] = Field(default={}, description="environment variable of the tasks: SECRET/KEY")
     images: ImagesConfig = ImagesConfig()
     schedules: SchedulesConfig = SchedulesConfig()
     service_account: str = Field(default="pipeline-runner", min_length=1)

@@ -27,10 +27,14 @@ class ComparisonConfig(Section):
 
 
 class TargetConfig(Section):
-    """The folder that the predictor serves from, and how a new version is checked there."""
+    """The folder or InferenceService that serves the champion, and how a new version is checked there."""
 
     directory: Path = Field(default=Path("runs/served"), description="holds versions/ and the link `current`")
-    url: str = Field(default="", description="the predictor that serves `current`; empty: the link is all there is")
+    url: str = Field(default="", description="the predictor, asked whether the new version answers; empty: not asked")
+    inference_service: str = Field(default="", description="KServe's, which then serves instead of the link")
+    namespace: str = Field(default="", description="of the InferenceService; the pod's own if empty")
+    storage_uri: str = Field(default="", description="of directory/versions for KServe, e.g. pvc://CLAIM/versions")
+    kube_context: str = Field(default="", description="of the kubeconfig, outside of the cluster; the current if empty")
     token_env: str = Field(default="FEEDRANK_TOKEN", description="environment variable with the predictor's token")
     deadline_seconds: float = Field(default=60.0, gt=0, description="for the new version to answer")
     timeout_seconds: float = Field(default=5.0, gt=0, description="of one request")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -125,6 +124,8 @@ def entity_codes(events: Events, entity: Entity) -> Ints:
 
 
 def _codes(ids: Ints) -> Ints:
+    import pandas as pd  # slow to import, and the predictor needs the tables only
+
     return pd.factorize(ids)[0].astype(np.int64)
 
 
@@ -166,6 +167,8 @@ class Folder:
         return starts.astype(np.int64)
 
     def _decayed(self, times: Ints, groups: Ints, starts: Ints, stops: Ints, as_of_us: Ints) -> Array:
+        import pandas as pd
+
         first = times[self.grouping.group_start]
         age = (times - first[self.grouping.group_of_place]) / self.half_life_us
         longest = max(age.max(initial=0), ((as_of_us - first[groups]) / self.half_life_us).max(initial=0))

@@ -15,12 +15,15 @@ from feedrank.features.definitions import (
     Array,
     Context,
     Entity,
+    Kind,
     State,
 )
 
 PART_ROWS = 500_000
 """Rows that are computed at a time, about."""
 MAX_PARTS = 256
+COUNTS = (Kind.COUNT, Kind.DISTINCT_DAYS)
+"""Kept as int32: the table has them so."""
 
 
 def compute_features(interactions: pa.Table, *, config: FeatureConfig) -> pa.Table:
@@ -65,11 +68,11 @@ def _state_before_each_event(events: Events, entity: Entity, config: FeatureConf
         grouping = Grouping.by(entity_codes(part, entity))
         folder = Folder(part, grouping, config.popularity_half_life_days * US_PER_DAY)
         stops = _first_simultaneous(folder.times, grouping)
+        rows = grouping.order if isinstance(positions, slice) else positions[grouping.order]
         for aggregate in of_entity(entity):
             folded = folder.fold(aggregate, groups=grouping.group_of_place, stops=stops, as_of_us=folder.times)
-            values = np.empty_like(folded)
-            values[grouping.order] = folded
-            state.setdefault(aggregate, np.empty(len(events.times_us), dtype=values.dtype))[positions] = values
+            dtype = np.int32 if aggregate.kind in COUNTS else folded.dtype
+            state.setdefault(aggregate, np.empty(len(events.times_us), dtype=dtype))[rows] = folded
     return state
 
 

@@ -157,7 +157,8 @@ def _pair_totals(
 
 
 def _pair_table(user_rows: Ints, item_rows: Ints, impressions: Ints, num_users: int) -> PairTable:
-    order = np.lexsort((item_rows, user_rows))
+    keys = user_rows * (item_rows.max(initial=0) + 1) + item_rows
+    order = slice(None) if bool((keys[1:] > keys[:-1]).all()) else np.argsort(keys)
     # One more user row, the unknown one, which has no pair.
     offsets = np.concatenate([[0], np.cumsum(np.bincount(user_rows, minlength=num_users + 1))])
     return PairTable(offsets, item_rows[order], impressions[order].astype(np.int32))

@@ -8,6 +8,7 @@ the old version even when the predictor is down or the registry can't be told ye
 
 import contextlib
 import getpass
+import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +37,13 @@ STEPS: dict[Kind, tuple[Step, ...]] = {
 def changes_in(tags: Mapping[str, str]) -> list[Change]:
     """The changes that made a version the champion, oldest first, from its tags in MLflow."""
     return [Change.model_validate_json(tags[key]) for key in sorted(tags) if key.startswith(CHANGE_TAG)]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user has a number only
+        return f"uid {os.getuid()}"
 
 
 def _version(found: RegisteredModel) -> Version:
@@ -170,7 +178,7 @@ class Promoter:
             change_id=str(uuid.uuid4()),
             kind=kind,
             at=self.clock(),
-            who=who or getpass.getuser(),
+            who=who or _user(),
             why=why,
             champion_before=champion_before,
             served_before=self.target.current_version(),

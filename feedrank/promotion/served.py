@@ -10,6 +10,7 @@ from feedrank.config import Config
 from feedrank.config.monitoring import MonitoringConfig
 from feedrank.model.bundle import ModelBundle, load_bundle
 from feedrank.promotion.changes import PromotionError
+from feedrank.promotion.kserve_target import InferenceServiceTarget
 from feedrank.promotion.promote import Promoter
 from feedrank.promotion.serving_target import LocalTarget
 from feedrank.registry import CHAMPION, Registry, bundle_below
@@ -20,7 +21,7 @@ def configured_promoter(config: Config, *, url: str | None = None) -> Promoter:
     target = config.promotion.target if url is None else config.promotion.target.model_copy(update={"url": url})
     return Promoter(
         connect=lambda: Registry(config.model.registry),
-        target=LocalTarget(target),
+        target=InferenceServiceTarget(target) if target.inference_service else LocalTarget(target),
         directory=config.promotion.state_directory,
     )
 
@@ -32,9 +33,8 @@ def champion_bundle(promoter: Promoter, *, cache: Path) -> ModelBundle:
         PromotionError: there is no champion.
         FeedrankError: it can't be fetched, or is damaged.
     """
-    target = promoter.target
-    if isinstance(target, LocalTarget) and target.current_version() is not None:
-        return load_bundle(target.link.resolve())
+    if (served := promoter.target.current_bundle()) is not None:
+        return load_bundle(served)
     champion = promoter.registry.alias(CHAMPION)
     if champion is None:
         raise PromotionError("there is no champion to watch; train, evaluate and register a model first")

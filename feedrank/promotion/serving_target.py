@@ -1,5 +1,7 @@
 """Where the champion is served: one interface, and its local implementation, a link to a folder.
 
+`kserve_target.py` is the one for Kubernetes.
+
 DIRECTORY/versions/v1.2.3/   bundles, verified when they were copied
 DIRECTORY/current            link to the served one; the predictor follows it
 """
@@ -49,6 +51,10 @@ class ServingTarget(Protocol):
         """The version that is served (or will be once the predictor follows); None if nothing is."""
         ...
 
+    def current_bundle(self) -> Path | None:
+        """The folder of the served bundle, if it is within reach here."""
+        ...
+
     def has(self, version: Version) -> bool:
         """Whether a version was staged, completely."""
         ...
@@ -75,10 +81,48 @@ class ServingTarget(Protocol):
 
 
 @dataclass(frozen=True)
+class VersionFolders:
+    """Staged bundles, a folder for each version."""
+
+    directory: Path
+
+    def folder(self, model_version: str) -> Path:
+        """Where a version is, or would be."""
+        return self.directory / model_version
+
+    def has(self, version: Version) -> bool:
+        """See `ServingTarget`."""
+        folder = self.folder(version.model_version)
+        try:
+            verify(folder)
+            metadata = ModelMetadata.model_validate_json((folder / METADATA_FILE).read_text(encoding="utf-8"))
+        except (BundleError, OSError, ValueError):
+            return False
+        return metadata.mlflow_run_id == version.run_id
+
+    def stage(self, bundle: Path, version: Version) -> None:
+        """See `ServingTarget`."""
+        with storage.new_directory(self.folder(version.model_version)) as fresh:
+            shutil.copytree(bundle, fresh, dirs_exist_ok=True)
+            verify(fresh)
+
+    def smoke_request(self, model_version: str) -> dict[str, Any]:
+        """A request for a user and items that a staged model knows."""
+        arrays = self.folder(model_version) / ARRAYS_FOLDER
+        users, items = (np.load(arrays / f"{name}.npy", mmap_mode="r") for name in (USER_IDS, ITEM_IDS))
+        return {"user_id": int(users[0]) if len(users) else 0, "item_ids": items[:SMOKE_ITEMS].tolist() or [0]}
+
+
+@dataclass(frozen=True)
 class LocalTarget:
     """A folder of versions and the link to the served one."""
 
     config: TargetConfig
+
+    @property
+    def folders(self) -> VersionFolders:
+        """The staged bundles."""
+        return VersionFolders(self.config.directory / "versions")
 
     @property
     def link(self) -> Path:
@@ -93,29 +137,25 @@ class LocalTarget:
             raise PromotionError(f"{self.link}: is no link, so it can't be switched; move it away, then promote again")
         return None
 
+    def current_bundle(self) -> Path | None:
+        """See `ServingTarget`."""
+        return None if self.current_version() is None else self.link.resolve()
+
     def has(self, version: Version) -> bool:
         """See `ServingTarget`."""
-        folder = self._folder(version.model_version)
-        try:
-            verify(folder)
-            metadata = ModelMetadata.model_validate_json((folder / METADATA_FILE).read_text(encoding="utf-8"))
-        except (BundleError, OSError, ValueError):
-            return False
-        return metadata.mlflow_run_id == version.run_id
+        return self.folders.has(version)
 
     def stage(self, bundle: Path, version: Version) -> None:
         """See `ServingTarget`."""
-        with storage.new_directory(self._folder(version.model_version)) as fresh:
-            shutil.copytree(bundle, fresh, dirs_exist_ok=True)
-            verify(fresh)
+        self.folders.stage(bundle, version)
 
     def switch(self, model_version: str | None) -> None:
         """See `ServingTarget`."""
         if model_version is None:
             self.link.unlink(missing_ok=True)
             return
-        if not self._folder(model_version).is_dir():
-            raise PromotionError(f"{self._folder(model_version)}: no such version; stage it first")
+        if not self.folders.folder(model_version).is_dir():
+            raise PromotionError(f"{self.folders.folder(model_version)}: no such version; stage it first")
         fresh = self.link.with_name(".current.new")
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(Path("versions") / model_version)
@@ -132,32 +172,13 @@ class LocalTarget:
             return
         predictor = Predictor(self.config)
         deadline = time.monotonic() + self.config.deadline_seconds
-        request = _smoke_request(self._folder(model_version))
         predictor.ask_to_reload(self.config.deadline_seconds)
-        in_a_row = 0
-        while in_a_row < self.config.smoke_requests:
-            try:
-                predictor.check(model_version, request)
-                in_a_row += 1
-            except PromotionError:
-                in_a_row = 0
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(POLL_SECONDS)
-
-    def _folder(self, model_version: str) -> Path:
-        return self.config.directory / "versions" / model_version
-
-
-def _smoke_request(bundle: Path) -> dict[str, Any]:
-    """A request for a user and items that the model knows."""
-    users, items = (np.load(bundle / ARRAYS_FOLDER / f"{n}.npy", mmap_mode="r") for n in (USER_IDS, ITEM_IDS))
-    return {"user_id": int(users[0]) if len(users) else 0, "item_ids": items[:SMOKE_ITEMS].tolist() or [0]}
+        predictor.wait_for(model_version, self.folders.smoke_request(model_version), deadline)
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """The HTTP side of the predictor that follows the link."""
+    """The HTTP side of the predictor."""
 
     config: TargetConfig
 
@@ -174,6 +195,23 @@ class Predictor:
                 raise
         except UnreachableError:
             pass  # it may be starting; the deadline is the judge
+
+    def wait_for(self, model_version: str, request: dict[str, Any], deadline: float) -> None:
+        """Returns when enough answers in a row came from the version.
+
+        Raises:
+            NotServedError, UnreachableError: that was not so by the deadline, a time of `time.monotonic`.
+        """
+        in_a_row = 0
+        while in_a_row < self.config.smoke_requests:
+            try:
+                self.check(model_version, request)
+                in_a_row += 1
+            except PromotionError:
+                in_a_row = 0
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_SECONDS)
 
     def check(self, model_version: str, request: dict[str, Any]) -> None:
         """One look at /health and one ranking.

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from feedrank import stages, storage
+from feedrank import schema, stages, storage
 from feedrank.config import Config
 from feedrank.config.data import SplitConfig
 from feedrank.config.monitoring import RetrainingConfig
@@ -14,11 +14,16 @@ from feedrank.data.split import save_split, split_by_time
 from feedrank.model.bundle import SNAPSHOT_FOLDER
 from feedrank.tables import US_PER_DAY, date_range, read_partitioned, timestamps_us, write_partitioned
 
+EARLIER_SELF = 10**12
+"""Added to a user's id in rows from before the recent days."""
+
 
 def chosen_rows(features: pa.Table, *, window: RetrainingConfig, split: SplitConfig, seed: int) -> pa.Table:
     """The rows of the last `recent_days` and so many random older ones that they are `replay_share` of the train part.
 
-    In time order; the older rows come first, so all of them fall into the train part.
+    In time order; the older rows come first, so all of them fall into the train part, and they belong to the users'
+    earlier selves. Items keep their character and users change their mind: so old rows may teach what items are like
+    and how people click, but not what a user likes now.
     """
     times = timestamps_us(features)
     first_recent = int(np.searchsorted(times, (times[-1] // US_PER_DAY + 1 - window.recent_days) * US_PER_DAY))
@@ -27,7 +32,11 @@ def chosen_rows(features: pa.Table, *, window: RetrainingConfig, split: SplitCon
     wanted = min(first_recent, round(recent * older_share / (1 - older_share)))
     older = np.random.default_rng(seed).choice(first_recent, wanted, replace=False)
     # Monitoring takes the beginning of the history from the first row, so that one stays.
-    return features.take(pa.array(np.union1d([0, *older], np.arange(first_recent, len(times))).astype(np.int64)))
+    rows = np.union1d([0, *older], np.arange(first_recent, len(times))).astype(np.int64)
+    chosen = features.take(pa.array(rows))
+    ids = chosen[schema.USER_ID].to_numpy()
+    selves = pa.array(np.where(rows < first_recent, ids + EARLIER_SELF, ids))
+    return chosen.set_column(chosen.schema.get_field_index(schema.USER_ID), schema.USER_ID, selves)
 
 
 def choose_window(features: Path, *, output: Path, config: Config) -> stages.Summary:

@@ -1,8 +1,7 @@
 """The loop's retraining: `promotion/retrain.py` without the steps that a simulated day has no use for (validation of
 rows that nobody can have spoilt, baselines, plots).
 
-Two things differ. A day is held out: its first half stops the training, its second half compares challenger and
-champion. And replayed rows belong to the users' earlier selves (`as_earlier_selves`).
+And a day is held out: its first half stops the training, its second half compares challenger and champion.
 """
 
 import shutil
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from feedrank import schema, stages, storage
+from feedrank import stages, storage
 from feedrank.config import Config
 from feedrank.data.split import Part, Split, save_split
 from feedrank.evaluation.evaluate import Evaluation, RocCurve, check_gates, measure
@@ -22,9 +21,6 @@ from feedrank.model.bundle import SNAPSHOT_FOLDER, load_bundle
 from feedrank.promotion.window import chosen_rows
 from feedrank.registry import RegisteredModel, Registry
 from feedrank.tables import US_PER_DAY, timestamps_us, write_partitioned
-
-EARLIER_SELF = 10**12
-"""Added to a user's id in rows from before the recent days."""
 
 
 def train_and_register(interactions: pa.Table, *, folder: Path, now: datetime, config: Config) -> RegisteredModel:
@@ -45,25 +41,12 @@ def write_training_rows(interactions: pa.Table, *, output: Path, now: datetime, 
     features = compute_features(interactions, config=config.data.features)
     window, split = config.monitoring.retraining, config.promotion.retraining_split
     rows = chosen_rows(features, window=window, split=split, seed=config.model.training.seed)
-    last_day_us = timestamps_us(rows)[-1] // US_PER_DAY * US_PER_DAY
-    rows = as_earlier_selves(rows, before_us=int(last_day_us - (window.recent_days - 1) * US_PER_DAY))
     with storage.new_directory(output) as fresh:
         write_partitioned(rows, fresh)
         save_split(split_off_last_day(rows), fresh)
         (fresh / SNAPSHOT_FOLDER).mkdir()
         snapshot = take_snapshot(interactions, cutoff=now, config=config.data.features)
         save_snapshot(snapshot, fresh / SNAPSHOT_FOLDER)
-
-
-def as_earlier_selves(features: pa.Table, *, before_us: int) -> pa.Table:
-    """Gives the users of older rows ids of their own.
-
-    Items keep their character, users change their mind: so old rows may teach what items are like and how people
-    click, but not what a user likes now.
-    """
-    ids, times = features[schema.USER_ID].to_numpy(), timestamps_us(features)
-    earlier = pa.array(np.where(times < before_us, ids + EARLIER_SELF, ids))
-    return features.set_column(features.schema.get_field_index(schema.USER_ID), schema.USER_ID, earlier)
 
 
 def split_off_last_day(features: pa.Table) -> Split:

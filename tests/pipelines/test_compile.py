@@ -48,9 +48,10 @@ def test_kfp_loads_what_was_compiled(files, name):
 
 
 def test_the_images_are_the_configured_ones(documents):
-    stages = {"train": IMAGES.train, "evaluate": IMAGES.train, "register": IMAGES.train}
+    image_of = dict.fromkeys(("train", "evaluate", "register", "check-trigger", "promote"), IMAGES.train)
+    image_of |= dict.fromkeys(("load-reference", "monitor"), IMAGES.monitor)
     for name, container in containers(documents[0]).items():
-        assert container["image"] == stages.get(name, IMAGES.data)
+        assert container["image"] == image_of.get(name, IMAGES.data)
 
 
 def test_another_image_is_a_matter_of_configuration(tmp_path):
@@ -82,7 +83,7 @@ def test_every_task_has_limits_retries_a_name_and_no_root(documents):
 
 def test_what_reads_the_outside_world_is_not_cached(documents):
     cached = {name for name, task in tasks(documents[0]).items() if task["cachingOptions"].get("enableCache")}
-    assert cached <= {"compute-features", "train"}
+    assert cached <= {"compute-features", "choose-window", "train"}
 
 
 @pytest.mark.parametrize("schedule", ["0 2 * * *", "@daily", "0 0 2 * * * 2024", "0 0 2 * * ;"])

@@ -1,0 +1,76 @@
+"""Which rows the loop's retraining learns from."""
+
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from feedrank import schema
+from feedrank.config import Config
+from feedrank.config.data import FeatureConfig
+from feedrank.config.monitoring import MonitoringConfig, RetrainingConfig
+from feedrank.config.simulation import AudienceConfig, SimulationConfig
+from feedrank.data.generator import World
+from feedrank.features.offline import compute_features
+from feedrank.promotion.window import EARLIER_SELF
+from feedrank.simulation.audience import Audience
+from feedrank.simulation.policies import RandomPolicy
+from feedrank.simulation.retraining import split_off_last_day, write_training_rows
+from feedrank.simulation.trajectory import Trajectory, midnight
+from feedrank.simulation.visits import draw_visits
+from feedrank.tables import read_partitioned, timestamps_us
+
+DAYS, RECENT = 12, 4
+SIMULATION = SimulationConfig(num_users=100, num_items=150, history_days=DAYS, calm_days=1, shifted_days=1)
+
+
+@pytest.fixture(scope="module")
+def platform() -> Trajectory:
+    world = World(SIMULATION.generator(shift_day=SIMULATION.shift_day))
+    audience = AudienceConfig(visits_per_day=60, candidates=12)
+    trajectory = Trajectory(
+        "random",
+        RandomPolicy(world),
+        world=world,
+        audience=Audience(num_users=100, config=audience),
+        history=[],
+        explores=False,
+        config=audience,
+    )
+    for day in range(DAYS):
+        trajectory.play(draw_visits(world, day=day, config=audience))
+    return trajectory
+
+
+def test_old_rows_belong_to_earlier_selves_and_recent_ones_to_the_users(platform: Trajectory, tmp_path) -> None:
+    monitoring = MonitoringConfig(retraining=RetrainingConfig(recent_days=RECENT, replay_share=0.5))
+    now = midnight(platform.world, DAYS)
+    write_training_rows(platform.interactions(), output=tmp_path / "f", now=now, config=Config(monitoring=monitoring))
+    rows = read_partitioned(tmp_path / "f")
+    old = timestamps_us(rows) < timestamps_us(rows)[-1] - (RECENT * 86_400_000_000)
+    users = rows[schema.USER_ID].to_numpy()
+    assert 0.2 < old.mean() < 0.6
+    boundary = midnight(platform.world, DAYS - RECENT).timestamp() * 1e6
+    recent = timestamps_us(rows) >= boundary
+    assert (users[recent] < EARLIER_SELF).all() and (users[~recent] >= EARLIER_SELF).all()
+
+
+def test_the_last_day_is_held_out_in_two_halves(platform: Trajectory) -> None:
+    features = compute_features(platform.interactions(), config=FeatureConfig())
+    split = split_off_last_day(features)
+    last = midnight(platform.world, DAYS - 1)
+    assert split.train.end < last <= split.validation.start
+    assert split.validation.end < split.test.start < last + timedelta(days=1)
+    assert abs(split.validation.rows - split.test.rows) < 30
+    assert split.train.rows + split.validation.rows + split.test.rows == features.num_rows
+
+
+def test_impressions_of_one_visit_have_the_features_of_its_request(platform: Trajectory) -> None:
+    """Else features would tell the position of an impression, in training only."""
+    features = compute_features(platform.interactions(), config=FeatureConfig())
+    visit = pa.Table.from_arrays([features[schema.USER_ID], features[schema.TIMESTAMP], features[schema.RECENCY_SCORE]],
+                                 names=["user", "time", "recency"])  # fmt: skip
+    spread = visit.group_by(["user", "time"]).aggregate([("recency", "min"), ("recency", "max"), ("recency", "count")])
+    assert (spread["recency_min"].to_numpy() == spread["recency_max"].to_numpy()).all()
+    assert np.max(spread["recency_count"].to_numpy()) > 1
