@@ -6,6 +6,7 @@ this module, so that MLflow can score with it and nothing is pickled.
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ class Registry:
         Raises:
             RegistryError: it can't be reached.
         """
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # for some small files
         import mlflow
 
         self.config = config

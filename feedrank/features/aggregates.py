@@ -7,7 +7,7 @@ integers but the decayed count, whose running total restarts with each group, so
 by rounding, what another entity or an earlier event sees.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -47,35 +47,46 @@ class Events:
     item_ids: Ints
     times_us: Ints
     devices: NDArray[np.int8]
-    values: dict[str, Ints]
-    """What a SUM may add up, by column name."""
+    clicks: NDArray[np.int8]
+    dwell_seconds: NDArray[np.float64]
+
+    @cached_property
+    def values(self) -> dict[str, Ints]:
+        """What a SUM may add up, by column name."""
+        clicks = self.clicks.astype(np.int64)
+        dwell_us = np.rint(self.dwell_seconds * US_PER_SECOND).astype(np.int64)
+        return {schema.CLICK: clicks, CLICKED_DWELL_US: dwell_us * clicks}
 
     @staticmethod
     def from_table(interactions: pa.Table) -> "Events":
         """Takes the event columns of a table of interactions in any row order."""
         table = sort_by_time(interactions.select(list(EVENT_COLUMNS)))
-        clicks = table[schema.CLICK].to_numpy().astype(np.int64)
-        dwell_us = np.rint(table[schema.DWELL_TIME].to_numpy() * US_PER_SECOND).astype(np.int64)
         return Events(
             user_ids=table[schema.USER_ID].to_numpy(),
             item_ids=table[schema.ITEM_ID].to_numpy(),
             times_us=timestamps_us(table),
             devices=_device_indices(table[schema.DEVICE]),
-            values={schema.CLICK: clicks, CLICKED_DWELL_US: dwell_us * clicks},
+            clicks=table[schema.CLICK].to_numpy(),
+            dwell_seconds=table[schema.DWELL_TIME].to_numpy(),
         )
 
     def before(self, cutoff_us: int) -> "Events":
         """The events strictly earlier than the cut-off."""
-        return self.take(slice(0, int(np.searchsorted(self.times_us, cutoff_us, side="left"))))
+        return self.rows(slice(0, int(np.searchsorted(self.times_us, cutoff_us, side="left"))))
 
-    def take(self, rows: Ints | slice) -> "Events":
-        """The events at some positions, which must be in order."""
+    def rows(self, rows: slice) -> "Events":
+        """Consecutive events; the arrays are views."""
+        return self.map(lambda values: values[rows])
+
+    def map(self, change: Callable[[Array], Array]) -> "Events":
+        """The events after the same selection or reordering of all columns; each entity's must stay in time order."""
         return Events(
-            user_ids=self.user_ids[rows],
-            item_ids=self.item_ids[rows],
-            times_us=self.times_us[rows],
-            devices=self.devices[rows],
-            values={name: column[rows] for name, column in self.values.items()},
+            user_ids=change(self.user_ids),
+            item_ids=change(self.item_ids),
+            times_us=change(self.times_us),
+            devices=change(self.devices),
+            clicks=change(self.clicks),
+            dwell_seconds=change(self.dwell_seconds),
         )
 
 

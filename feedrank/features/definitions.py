@@ -145,28 +145,40 @@ def _device_is(index: int) -> Callable[[State, Context, FeatureConfig], Array]:
     return lambda _state, context, _config: context.devices == index
 
 
-FeatureFunction = Callable[[State, Context, FeatureConfig], Array]
+@dataclass(frozen=True)
+class Feature:
+    """How a feature is computed, from the aggregates of one entity beside those over all events."""
 
-FEATURE_DEFINITIONS: dict[str, FeatureFunction] = {
-    schema.USER_HISTORICAL_CTR: lambda s, _, c: _smoothed(
-        s[USER_CLICKS], s[USER_IMPRESSIONS], global_ctr(s, c), c.user_ctr_prior_weight
+    entity: Entity
+    compute: Callable[[State, Context, FeatureConfig], Array]
+
+
+FEATURE_DEFINITIONS: dict[str, Feature] = {
+    schema.USER_HISTORICAL_CTR: Feature(
+        Entity.USER,
+        lambda s, _, c: _smoothed(s[USER_CLICKS], s[USER_IMPRESSIONS], global_ctr(s, c), c.user_ctr_prior_weight),
     ),
-    schema.USER_AVG_DWELL_TIME: lambda s, _, c: _mean_dwell_seconds(s[USER_DWELL], s[USER_CLICKS]),
-    schema.USER_INTERACTION_COUNT: lambda s, _, c: s[USER_IMPRESSIONS],
-    schema.USER_DAYS_ACTIVE: _user_days_active,
-    schema.ITEM_POPULARITY: lambda s, _, c: np.log1p(s[ITEM_DECAYED]),
-    schema.ITEM_CTR: lambda s, _, c: _smoothed(
-        s[ITEM_CLICKS], s[ITEM_IMPRESSIONS], global_ctr(s, c), c.item_ctr_prior_weight
+    schema.USER_AVG_DWELL_TIME: Feature(
+        Entity.USER, lambda s, _, c: _mean_dwell_seconds(s[USER_DWELL], s[USER_CLICKS])
     ),
-    schema.ITEM_AVG_DWELL_TIME: lambda s, _, c: _mean_dwell_seconds(s[ITEM_DWELL], s[ITEM_CLICKS]),
-    schema.ITEM_AGE_DAYS: _item_age_days,
-    schema.HOUR_OF_DAY: lambda _, x, c: hour_of_day(x.times_us),
-    schema.DAY_OF_WEEK: lambda _, x, c: day_of_week(x.times_us),
-    schema.DEVICE_MOBILE: _device_is(0),
-    schema.DEVICE_DESKTOP: _device_is(1),
-    schema.DEVICE_TABLET: _device_is(2),
-    schema.USER_ITEM_PREVIOUS_INTERACTIONS: lambda s, _, c: s[PAIR_IMPRESSIONS],
-    schema.RECENCY_SCORE: _recency_score,
+    schema.USER_INTERACTION_COUNT: Feature(Entity.USER, lambda s, _, c: s[USER_IMPRESSIONS]),
+    schema.USER_DAYS_ACTIVE: Feature(Entity.USER, _user_days_active),
+    schema.ITEM_POPULARITY: Feature(Entity.ITEM, lambda s, _, c: np.log1p(s[ITEM_DECAYED])),
+    schema.ITEM_CTR: Feature(
+        Entity.ITEM,
+        lambda s, _, c: _smoothed(s[ITEM_CLICKS], s[ITEM_IMPRESSIONS], global_ctr(s, c), c.item_ctr_prior_weight),
+    ),
+    schema.ITEM_AVG_DWELL_TIME: Feature(
+        Entity.ITEM, lambda s, _, c: _mean_dwell_seconds(s[ITEM_DWELL], s[ITEM_CLICKS])
+    ),
+    schema.ITEM_AGE_DAYS: Feature(Entity.ITEM, _item_age_days),
+    schema.HOUR_OF_DAY: Feature(Entity.ALL, lambda _, x, c: hour_of_day(x.times_us)),
+    schema.DAY_OF_WEEK: Feature(Entity.ALL, lambda _, x, c: day_of_week(x.times_us)),
+    schema.DEVICE_MOBILE: Feature(Entity.ALL, _device_is(0)),
+    schema.DEVICE_DESKTOP: Feature(Entity.ALL, _device_is(1)),
+    schema.DEVICE_TABLET: Feature(Entity.ALL, _device_is(2)),
+    schema.USER_ITEM_PREVIOUS_INTERACTIONS: Feature(Entity.USER_ITEM, lambda s, _, c: s[PAIR_IMPRESSIONS]),
+    schema.RECENCY_SCORE: Feature(Entity.USER, _recency_score),
 }
 
 ITEM_STATE_FEATURES = (schema.ITEM_CTR, schema.ITEM_AVG_DWELL_TIME)

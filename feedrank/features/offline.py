@@ -1,6 +1,11 @@
-"""The offline feature table: every feature of every event, from strictly earlier events only."""
+"""The offline feature table: every feature of every event, from strictly earlier events only.
+
+Entities don't see each other, so the events are laid out some entities at a time, and computed part by part: arrays
+that fit the cache keep the time proportional to the rows.
+"""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -15,15 +20,11 @@ from feedrank.features.definitions import (
     Array,
     Context,
     Entity,
-    Kind,
-    State,
 )
 
 PART_ROWS = 500_000
 """Rows that are computed at a time, about."""
 MAX_PARTS = 256
-COUNTS = (Kind.COUNT, Kind.DISTINCT_DAYS)
-"""Kept as int32: the table has them so."""
 
 
 def compute_features(interactions: pa.Table, *, config: FeatureConfig) -> pa.Table:
@@ -32,62 +33,125 @@ def compute_features(interactions: pa.Table, *, config: FeatureConfig) -> pa.Tab
     Events with the same timestamp keep their order in the input, and see nothing of each other.
     """
     events = Events.from_table(interactions)
-    state: dict[Aggregate, Array] = {}
-    for entity in Entity:
-        state |= _state_before_each_event(events, entity, config)
-    rows = len(events.times_us)
-    starts = range(0, max(rows, 1), PART_ROWS)
-    return pa.concat_tables(_feature_rows(events, state, slice(start, start + PART_ROWS), config) for start in starts)
-
-
-def _feature_rows(events: Events, state: State, rows: slice, config: FeatureConfig) -> pa.Table:
-    part = events.take(rows)
-    part_state = {aggregate: values[rows] for aggregate, values in state.items()}
-    context = Context(times_us=part.times_us, devices=part.devices)
+    overall = _overall_before_each_event(events, config)
     columns: dict[str, Array] = {
-        schema.TARGET: part.values[schema.CLICK],
-        schema.USER_ID: part.user_ids,
-        schema.ITEM_ID: part.item_ids,
-        schema.TIMESTAMP: part.times_us.view("M8[us]"),
+        schema.TARGET: events.clicks,
+        schema.USER_ID: events.user_ids,
+        schema.ITEM_ID: events.item_ids,
+        schema.TIMESTAMP: events.times_us.view("M8[us]"),
     }
-    for name, compute in FEATURE_DEFINITIONS.items():
-        columns[name] = compute(part_state, context, config)
-    arrays = [
-        pa.array(columns[field.name].astype(field.type.to_pandas_dtype(), copy=False), type=field.type)
-        if field.name != schema.TIMESTAMP
-        else pa.array(columns[field.name], type=field.type)
-        for field in schema.FEATURE_TABLE
-    ]
+    columns |= _features_of((Entity.ALL,), events, overall, list(_time_parts(events.times_us)), config)
+    for entities, ids in (((Entity.USER, Entity.USER_ITEM), events.user_ids), ((Entity.ITEM,), events.item_ids)):
+        layout = Layout.by(ids)
+        laid_overall = {aggregate: layout.lay(values) for aggregate, values in overall.items()}
+        laid = _features_of(entities, events.map(layout.lay), laid_overall, layout.parts, config)
+        columns |= {name: layout.back(values) for name, values in laid.items()}
+    arrays = [pa.array(columns[field.name], type=field.type) for field in schema.FEATURE_TABLE]
     return pa.Table.from_arrays(arrays, schema=schema.FEATURE_TABLE)
 
 
-def _state_before_each_event(events: Events, entity: Entity, config: FeatureConfig) -> dict[Aggregate, Array]:
-    state: dict[Aggregate, Array] = {}
-    for positions in _parts(events, entity):
-        part = events.take(positions)
-        grouping = Grouping.by(entity_codes(part, entity))
-        folder = Folder(part, grouping, config.popularity_half_life_days * US_PER_DAY)
-        stops = _first_simultaneous(folder.times, grouping)
-        rows = grouping.order if isinstance(positions, slice) else positions[grouping.order]
-        for aggregate in of_entity(entity):
-            folded = folder.fold(aggregate, groups=grouping.group_of_place, stops=stops, as_of_us=folder.times)
-            dtype = np.int32 if aggregate.kind in COUNTS else folded.dtype
-            state.setdefault(aggregate, np.empty(len(events.times_us), dtype=dtype))[rows] = folded
+@dataclass(frozen=True)
+class Layout:
+    """An order of the events in which some entities at a time lie together, each in time order."""
+
+    parts: list[slice]
+    place: Ints | None
+    """Of each event, shape [rows]; None where the order is that of the events.
+
+    Read from front to back it goes on in few places at once, which a cache can follow; so `lay` and `back` do that.
+    """
+
+    @staticmethod
+    def by(ids: Ints) -> "Layout":
+        """Parts of about PART_ROWS events."""
+        parts = min(len(ids) // PART_ROWS, MAX_PARTS)
+        if parts <= 1:
+            return Layout([slice(0, len(ids))], None)
+        part_of = (ids % parts).astype(np.uint8)
+        ends = np.cumsum(np.bincount(part_of, minlength=parts)).tolist()
+        place = np.empty(len(ids), dtype=np.int64)
+        place[np.argsort(part_of, kind="stable")] = np.arange(len(ids))
+        return Layout([slice(start, stop) for start, stop in zip([0, *ends], ends, strict=False)], place)
+
+    def lay(self, values: Array) -> Array:
+        """Values of the events, in the layout."""
+        if self.place is None:
+            return values
+        laid = np.empty_like(values)
+        laid[self.place] = values
+        return laid
+
+    def back(self, values: Array) -> Array:
+        """Values in the layout, in the events' order."""
+        return values if self.place is None else values[self.place]
+
+
+def _features_of(
+    entities: tuple[Entity, ...],
+    events: Events,
+    overall: dict[Aggregate, Array],
+    parts: list[slice],
+    config: FeatureConfig,
+) -> dict[str, Array]:
+    """The features that belong to some entities, computed part by part; shape [rows] each."""
+    types = {field.name: field.type.to_pandas_dtype() for field in schema.FEATURE_FIELDS}
+    features = {name: feature for name, feature in FEATURE_DEFINITIONS.items() if feature.entity in entities}
+    columns = {name: np.empty(len(events.times_us), dtype=types[name]) for name in features}
+    for rows in parts:
+        part = events.rows(rows)
+        state = {aggregate: values[rows] for aggregate, values in overall.items()}
+        for entity in entities:
+            if entity is not Entity.ALL:
+                state |= _state_before_each_event(part, entity, config)
+        context = Context(times_us=part.times_us, devices=part.devices)
+        for name, feature in features.items():
+            columns[name][rows] = feature.compute(state, context, config)
+    return columns
+
+
+def _overall_before_each_event(events: Events, config: FeatureConfig) -> dict[Aggregate, Array]:
+    """The aggregates over all events; counts and sums, so those of the parts add up."""
+    rows = len(events.times_us)
+    state: dict[Aggregate, Array] = {a: np.empty(rows, dtype=np.int64) for a in of_entity(Entity.ALL)}
+    before = dict.fromkeys(state, 0)
+    for part_rows in _time_parts(events.times_us):
+        part = events.rows(part_rows)
+        folder, stops = _folder(part, Entity.ALL, config)
+        end = np.array([len(part.times_us)])
+        for aggregate, values in state.items():
+            values[part_rows] = folder.fold(
+                aggregate, groups=folder.grouping.group_of_place, stops=stops, as_of_us=folder.times
+            )
+            values[part_rows] += before[aggregate]
+            before[aggregate] += int(folder.fold(aggregate, groups=end * 0, stops=end, as_of_us=folder.times[-1:])[0])
     return state
 
 
-def _parts(events: Events, entity: Entity) -> Iterator[Ints | slice]:
-    """Positions of the events, some entities at a time, which don't see each other.
+def _state_before_each_event(events: Events, entity: Entity, config: FeatureConfig) -> dict[Aggregate, Array]:
+    folder, stops = _folder(events, entity, config)
+    state: dict[Aggregate, Array] = {}
+    for aggregate in of_entity(entity):
+        folded = folder.fold(aggregate, groups=folder.grouping.group_of_place, stops=stops, as_of_us=folder.times)
+        state[aggregate] = np.empty_like(folded)
+        state[aggregate][folder.grouping.order] = folded
+    return state
 
-    Arrays that fit caches and that the allocator reuses keep the time proportional to the rows.
-    """
-    parts = 1 if entity is Entity.ALL else min(max(1, len(events.times_us) // PART_ROWS), MAX_PARTS)
-    if parts == 1:
-        yield slice(None)
-        return
-    part_of = ((events.item_ids if entity is Entity.ITEM else events.user_ids) % parts).astype(np.uint8)
-    for part in range(parts):
-        yield np.flatnonzero(part_of == part)
+
+def _folder(events: Events, entity: Entity, config: FeatureConfig) -> tuple[Folder, Ints]:
+    """The events by entity, and for each place where its past ends."""
+    grouping = Grouping.by(entity_codes(events, entity))
+    folder = Folder(events, grouping, config.popularity_half_life_days * US_PER_DAY)
+    return folder, _first_simultaneous(folder.times, grouping)
+
+
+def _time_parts(times_us: Ints) -> Iterator[slice]:
+    """Consecutive rows; simultaneous ones stay together."""
+    start = 0
+    while start < len(times_us):
+        stop = min(start + PART_ROWS, len(times_us))
+        stop = int(np.searchsorted(times_us, times_us[stop - 1], side="right"))
+        yield slice(start, stop)
+        start = stop
 
 
 def _first_simultaneous(times: Ints, grouping: Grouping) -> Ints:

@@ -29,8 +29,8 @@ def online_features(
     state = state_at(snapshot, user_row=user_row, item_rows=item_rows, time_us=time_us)
     context = Context(times_us=np.asarray(time_us), devices=np.asarray(device))
     matrix = np.empty((len(item_ids), len(FEATURE_DEFINITIONS)), dtype=np.float32)
-    for column, compute in enumerate(FEATURE_DEFINITIONS.values()):
-        matrix[:, column] = compute(state, context, snapshot.info.feature_config)
+    for column, feature in enumerate(FEATURE_DEFINITIONS.values()):
+        matrix[:, column] = feature.compute(state, context, snapshot.info.feature_config)
     return matrix
 
 

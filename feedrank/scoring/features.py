@@ -165,7 +165,7 @@ class OnlineState:
 def _defined(snapshot: Snapshot, name: str, state: State) -> Floats:
     # Time and device are of no account for the features that this is called with.
     context = Context(times_us=np.asarray(0), devices=np.asarray(0, dtype=np.int8))
-    return FEATURE_DEFINITIONS[name](state, context, snapshot.info.feature_config).astype(np.float32)
+    return FEATURE_DEFINITIONS[name].compute(state, context, snapshot.info.feature_config).astype(np.float32)
 
 
 def _item_static(snapshot: Snapshot, state: State) -> Floats:

@@ -60,7 +60,7 @@ def curves(result: SimulationResult) -> str:
 def _draw(
     axis: Any, result: SimulationResult, title: str, value: Callable[[PolicyDay], float | None], percent: bool
 ) -> None:
-    from matplotlib.dates import DateFormatter
+    from matplotlib.dates import AutoDateLocator, DateFormatter
     from matplotlib.ticker import PercentFormatter
 
     for name, color in reversed(COLORS.items()):
@@ -75,8 +75,8 @@ def _draw(
                           xytext=(4, 0), textcoords="offset points")  # fmt: skip
     axis.set_title(title, fontsize=10, loc="left")
     axis.tick_params(labelsize=8)
+    axis.xaxis.set_major_locator(AutoDateLocator(maxticks=8))
     axis.xaxis.set_major_formatter(DateFormatter("%m-%d"))
-    axis.xaxis.get_major_locator().set_params(maxticks=8)
     if percent:
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axis.grid(axis="y", color="#eaeef2")

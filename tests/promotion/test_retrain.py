@@ -59,7 +59,7 @@ def settings_in(folder: Path) -> dict[str, Any]:
             "generator": {
                 "num_users": 400,
                 "num_items": 300,
-                "num_interactions": 60_000,
+                "num_interactions": 150_000,
                 "start_date": "2024-10-20",
                 "end_date": "2024-11-12",
                 "drifts": [{"kind": "taste_shift", "start_date": str(SHIFT)}],
@@ -82,7 +82,8 @@ def settings_in(folder: Path) -> dict[str, Any]:
         "promotion": {
             "state_directory": f"{folder}/promotion",
             "target": {"directory": f"{folder}/served"},
-            "comparison": {"min_clicks": 50, "max_latency_ratio": 5},
+            "comparison": {"min_clicks": 50, "min_users": 50, "max_latency_ratio": 5},
+            "retraining_split": {"train": 0.8, "validation": 0.05, "test": 0.15},
         },
     }
 
