@@ -3,9 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint pipelines serve lock clean
+.PHONY: help demo test lint pipelines serve images charts kind-up kind-down lock clean
 help: ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): requirements/all.txt requirements/torch.txt requirements/samples.txt requirements/install.sh pyproject.toml
 	./requirements/install.sh $(VENV)
@@ -27,6 +27,18 @@ serve: $(READY) ## Serve the champion on http://localhost:8080
 
 pipelines: $(READY) ## Compile the KFP pipelines into build/pipelines
 	$(BIN)/feedrank pipelines compile
+
+images: ## Build the images of data, train, serve and monitor, and show their sizes
+	./images/build.sh
+
+charts: $(READY) ## Check chart and manifests: lint, schemas, policies (needs helm; Go for what is missing)
+	.ci/static-checks
+
+kind-up: ## Make a kind cluster with KServe and, where images can be pulled, KFP
+	./manifests/kind-up.sh
+
+kind-down: ## Delete it
+	./manifests/kind-down.sh
 
 lock: ## Pin the requirements again
 	./requirements/lock.sh

@@ -18,7 +18,7 @@ REPEATS = 3
 
 
 def run(interactions: Path, output: Path) -> dict[str, float]:
-    """The stage as the pipeline runs it, its peak memory, and then the features alone, the median of some repetitions."""
+    """The stage as the pipeline runs it and its peak memory; then the features alone, the median of repetitions."""
     config = load_config().data
     started = time.perf_counter()
     stages.build_features(interactions, output=output, config=config)
