@@ -13,8 +13,11 @@ def check_trigger(
     *,
     monitoring_directory: str,
     config_overrides: dict[str, Any],
-) -> NamedTuple("Outputs", [("start", bool), ("trigger", dict[str, Any])]):  # type: ignore[valid-type]
-    """Takes over the decision that the monitor made and recorded; a scheduled run makes its own."""
+) -> NamedTuple("Outputs", [("Output", bool), ("trigger", dict[str, Any])]):  # type: ignore[valid-type]
+    """Takes over the decision that the monitor made and recorded; a scheduled run makes its own.
+
+    The verdict is called `Output` for the reason that `monitor` gives.
+    """
     from datetime import UTC, datetime
     from pathlib import Path
 

@@ -19,8 +19,12 @@ def monitor(
     at: str,
     start_retraining: bool,
     config_overrides: dict[str, Any],
-) -> NamedTuple("Outputs", [("retrain", bool), ("trigger", dict[str, Any])]):  # type: ignore[valid-type]
-    """The same run as `feedrank monitor`; it decides on a retraining, which the pipeline then starts."""
+) -> NamedTuple("Outputs", [("Output", bool), ("trigger", dict[str, Any])]):  # type: ignore[valid-type]
+    """The same run as `feedrank monitor`; it decides on a retraining, which the pipeline then starts.
+
+    Whether it does is called `Output` because kfp.local (2.17) finds no output of another name in a condition, and then
+    takes it as false.
+    """
     import shutil
     from datetime import UTC, datetime
     from pathlib import Path

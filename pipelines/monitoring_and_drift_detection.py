@@ -19,6 +19,8 @@ def monitoring_and_drift_detection(  # noqa: PLR0917 - KFP passes them by positi
     predictions: str,
     feedback: str,
     monitoring_directory: str,
+    input_paths: list[str],
+    mapping: str = "",
     at: str = "",
     start_retraining: bool = True,
     config_overrides: dict[str, Any] = {},  # noqa: B006 - KFP takes the default into the compiled pipeline
@@ -27,8 +29,10 @@ def monitoring_and_drift_detection(  # noqa: PLR0917 - KFP passes them by positi
 
     Args:
         predictions: folder of the prediction log.
-        feedback: folder of the interactions, which also are what a retraining learns from.
+        feedback: folder of the interactions.
         monitoring_directory: where the monitor keeps its history and the record of retrainings.
+        input_paths: files, folders, globs or addresses of all interactions, for a retraining.
+        mapping: how their columns map to ours, the YAML text of a mapping file.
         at: the time to judge at, ISO 8601 with a zone; now if empty.
         start_retraining: run `automated_retraining` when a trigger fires.
         config_overrides: dotted configuration keys with their values.
@@ -45,10 +49,11 @@ def monitoring_and_drift_detection(  # noqa: PLR0917 - KFP passes them by positi
         config_overrides=config_overrides,
     )
     configured(verdict, "Detect drift, measure performance, alert", stage="monitor", cached=False)
-    with dsl.If(verdict.outputs["retrain"] == True, name="Retraining"):  # noqa: E712 - KFP compiles the comparison
+    with dsl.If(verdict.outputs["Output"] == True, name="Retraining"):  # noqa: E712 - KFP compiles the comparison
         automated_retraining(
             monitoring_directory=monitoring_directory,
-            input_paths=[feedback],
+            input_paths=input_paths,
+            mapping=mapping,
             trigger=verdict.outputs["trigger"],
             config_overrides=config_overrides,
         )

@@ -159,7 +159,7 @@ class PipelineServer:
 def run_parameters(name: str, config: PipelinesConfig) -> dict[str, Any]:
     """What a pipeline's runs on the server are started with."""
     runs = config.runs.model_dump(mode="json")
-    if name == "automated_retraining" and not runs["input_paths"]:
+    if name != "etl_and_feature_engineering" and not runs["input_paths"]:
         runs["input_paths"] = [runs["feedback"]]
     inputs = PIPELINES[name].component_spec.inputs or {}
     return {key: value for key, value in runs.items() if key in inputs}

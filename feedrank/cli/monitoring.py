@@ -98,13 +98,14 @@ def monitor(
 
 def retrain(run_dir: RunDirectory = DEFAULT_RUN, why: Why = "asked for by hand") -> None:
     """Train on recent data and promote the result if it is better than the champion."""
+    from feedrank.promotion.job_retrainings import given_trigger
     from feedrank.promotion.served import configured_promoter
 
     config = load_config()
     promoter = configured_promoter(config)
     _repair(promoter)
     retrainings = _local_retrainings(config, promoter, run_dir)
-    trigger = retrainings.record.decide([why], now=datetime.now(UTC))
+    trigger = given_trigger() or retrainings.record.decide([why], now=datetime.now(UTC))
     if not trigger.start:
         console.print(f"no retraining: {trigger.refused_because}", highlight=False)
         raise typer.Exit(1)
@@ -113,11 +114,15 @@ def retrain(run_dir: RunDirectory = DEFAULT_RUN, why: Why = "asked for by hand")
 
 
 def _retrainings(config: Config, promoter: "Promoter", run_dir: Path) -> "Retrainings":
-    """On the configured KFP server; without one, here."""
+    """On the configured KFP server, as Jobs of the configured CronJob, or here."""
     record = _record(config, run_dir)
     if config.pipelines.host:
         retrainings: Retrainings = project_module("pipelines.server").ServerRetrainings(config.pipelines, record)
         return retrainings
+    if config.monitoring.retraining.cron_job:
+        from feedrank.promotion.job_retrainings import JobRetrainings
+
+        return JobRetrainings(config.monitoring.retraining, record)
     return _local_retrainings(config, promoter, run_dir)
 
 

@@ -131,6 +131,7 @@ class RetrainingConfig(Section):
 
     cool_down_hours: float = Field(default=24.0, ge=0, description="pause between the starts of two retrainings")
     lease_hours: float = Field(default=6.0, gt=0, description="a retraining that has not ended by then counts as dead")
+    cron_job: str = Field(default="", description="of this pod's namespace, whose Job a triggered retraining is")
     recent_days: int = Field(default=90, ge=1)
     replay_share: float = Field(default=0.2, ge=0, lt=1, description="share of training rows from older days")
 

@@ -33,7 +33,9 @@ class TargetConfig(Section):
     url: str = Field(default="", description="the predictor, asked whether the new version answers; empty: not asked")
     inference_service: str = Field(default="", description="KServe's, which then serves instead of the link")
     namespace: str = Field(default="", description="of the InferenceService; the pod's own if empty")
-    storage_uri: str = Field(default="", description="of directory/versions for KServe, e.g. pvc://CLAIM/versions")
+    storage_uri: str = Field(
+        default="", description="where KServe fetches versions, e.g. s3://BUCKET/PREFIX; a volume if empty"
+    )
     kube_context: str = Field(default="", description="of the kubeconfig, outside of the cluster; the current if empty")
     token_env: str = Field(default="FEEDRANK_TOKEN", description="environment variable with the predictor's token")
     deadline_seconds: float = Field(default=60.0, gt=0, description="for the new version to answer")

@@ -1,6 +1,7 @@
-"""The champion served by a KServe InferenceService: its predictor's STORAGE_URI names the served version.
+"""The champion served by a KServe InferenceService: an annotation of its pods names the served version.
 
-DIRECTORY/versions/v1.2.3/   bundles on the volume that the predictor's storage initializer copies from
+DIRECTORY/versions/v1.2.3/   bundles on the volume that the predictor mounts; or copied from there to an object store,
+                             from which KServe's storage initializer fetches them
 
 KServe 0.20 splits no traffic in Standard mode, so a change is a rolling update: the old version answers until pods of
 the new one are ready, and comes back when they never are.
@@ -9,23 +10,59 @@ the new one are ready, and comes back when they never are.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow.fs as pafs
+
 from feedrank.config.promotion import TargetConfig
+from feedrank.model.bundle import CHECKSUMS_FILE
 from feedrank.promotion.changes import PromotionError, Version
-from feedrank.promotion.serving_target import NotServedError, Predictor, UnreachableError, VersionFolders
+from feedrank.promotion.cluster import api_client, ask, own_namespace
+from feedrank.promotion.serving_target import NotServedError, Predictor, VersionFolders
 
 GROUP, API_VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
-STORAGE_URI = "STORAGE_URI"
-NO_VERSION = "none"
-"""Served before the first promotion: an empty folder, with which the predictor waits for a model."""
+VERSION_ANNOTATION = "feedrank/model-version"
+"""Of the predictor's pods, whose mount it chooses; absent before the first promotion. Not in the chart's manifest, so
+that no upgrade takes it back."""
+MODEL_PATH = "/mnt/models"
 POLL_SECONDS = 1.0
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
-NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """Staged bundles below an address such as s3://BUCKET/PREFIX."""
+
+    address: str
+
+    def uri(self, model_version: str) -> str:
+        """Of a version; the slash at its end keeps v1.2.30 out of v1.2.3."""
+        return f"{self.address.rstrip('/')}/{model_version}/"
+
+    def has(self, model_version: str) -> bool:
+        """Whether a version was uploaded, completely: its checksums are the last file."""
+        filesystem, path = pafs.FileSystem.from_uri(self.uri(model_version))
+        return bool(filesystem.get_file_info(f"{path.rstrip('/')}/{CHECKSUMS_FILE}").is_file)
+
+    def upload(self, folder: Path) -> None:
+        """Copies a staged bundle.
+
+        Raises:
+            PromotionError: the store refuses, or can't be reached.
+        """
+        uri = self.uri(folder.name)
+        try:
+            filesystem, path = pafs.FileSystem.from_uri(uri)
+            files = sorted(file for file in folder.rglob("*") if file.is_file())
+            for file in sorted(files, key=lambda file: file.name == CHECKSUMS_FILE):
+                target = f"{path.rstrip('/')}/{file.relative_to(folder).as_posix()}"
+                filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
+                pafs.copy_files(str(file), target, destination_filesystem=filesystem)
+        except OSError as error:
+            raise PromotionError(f"{uri}: the bundle can't be copied there ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -41,9 +78,11 @@ class InferenceServiceTarget:
 
     def current_version(self) -> str | None:
         """See `ServingTarget`."""
-        _, uri = self._storage_uri()
-        version = uri.rstrip("/").rsplit("/", 1)[-1]
-        return None if version == NO_VERSION else version
+        predictor = self._ask(lambda: self._services.get_namespaced_custom_object(*self._coordinates))["spec"][
+            "predictor"
+        ]
+        version: str | None = predictor.get("annotations", {}).get(VERSION_ANNOTATION)
+        return version
 
     def current_bundle(self) -> Path | None:
         """See `ServingTarget`."""
@@ -52,27 +91,24 @@ class InferenceServiceTarget:
 
     def has(self, version: Version) -> bool:
         """See `ServingTarget`."""
-        return self.folders.has(version)
+        return self.folders.has(version) and (self._store is None or self._store.has(version.model_version))
 
     def stage(self, bundle: Path, version: Version) -> None:
         """See `ServingTarget`."""
         self.folders.stage(bundle, version)
+        if self._store is not None:
+            self._store.upload(self.folders.folder(version.model_version))
 
     def switch(self, model_version: str | None) -> None:
         """See `ServingTarget`."""
         if model_version is not None and not self.folders.folder(model_version).is_dir():
             raise PromotionError(f"{self.folders.folder(model_version)}: no such version; stage it first")
-        path, uri = self._storage_uri()
-        wanted = self._uri(model_version)
-        if uri == wanted:
-            return
-        # The test makes the API server refuse when somebody else has changed the list in the meantime.
-        patch = [{"op": "test", "path": path, "value": uri}, {"op": "replace", "path": path, "value": wanted}]
-        self._ask(
-            lambda: self._services.patch_namespaced_custom_object(
-                GROUP, API_VERSION, self._namespace, PLURAL, self.config.inference_service, patch
-            )
-        )
+        predictor: dict[str, Any] = {"annotations": {VERSION_ANNOTATION: model_version}}
+        if self._store is not None:
+            uris = [{"uri": self._store.uri(model_version), "mountPath": MODEL_PATH}] if model_version else None
+            predictor["storageUris"] = uris
+        patch = {"spec": {"predictor": predictor}}
+        self._ask(lambda: self._services.patch_namespaced_custom_object(*self._coordinates, patch))
 
     def smoke(self, model_version: str) -> None:
         """Waits until all predictor pods have the version and it answers through the Service; see `ServingTarget`."""
@@ -84,29 +120,12 @@ class InferenceServiceTarget:
         if self.config.url:
             Predictor(self.config).wait_for(model_version, self.folders.smoke_request(model_version), deadline)
 
-    def _uri(self, model_version: str | None) -> str:
-        return f"{self.config.storage_uri.rstrip('/')}/{model_version or NO_VERSION}"
-
-    def _storage_uri(self) -> tuple[str, str]:
-        """Where the InferenceService holds it, as a JSON pointer, and its value."""
-        service = self._ask(
-            lambda: self._services.get_namespaced_custom_object(
-                GROUP, API_VERSION, self._namespace, PLURAL, self.config.inference_service
-            )
-        )
-        for index, variable in enumerate(service["spec"]["predictor"]["containers"][0].get("env", [])):
-            if variable["name"] == STORAGE_URI:
-                return f"/spec/predictor/containers/0/env/{index}/value", variable["value"]
-        raise PromotionError(
-            f"InferenceService {self.config.inference_service}: its container has no {STORAGE_URI}; install the chart"
-        )
-
     def _unfinished(self, model_version: str) -> str:
         """What the roll-out still waits for; empty when it has ended."""
         name = f"{self.config.inference_service}-predictor"
         deployment = self._ask(lambda: self._apps.read_namespaced_deployment(name, self._namespace))
-        pods, status = deployment.spec.template.spec, deployment.status
-        if self._uri(model_version) not in [a for c in pods.init_containers or [] for a in c.args or []]:
+        status = deployment.status
+        if (deployment.spec.template.metadata.annotations or {}).get(VERSION_ANNOTATION) != model_version:
             return "KServe has not taken over the change"
         replicas = deployment.spec.replicas or 0
         if status.observed_generation != deployment.metadata.generation:
@@ -128,60 +147,35 @@ class InferenceServiceTarget:
                     found.append(f"pod {pod.metadata.name}, {container.name}: {state.reason}: {state.message or ''}")
         return "".join(f"; {text.rstrip(': ')}" for text in found)
 
-    @cached_property
-    def _api(self) -> Any:
-        from kubernetes import client, config
+    @property
+    def _store(self) -> ObjectStore | None:
+        return ObjectStore(self.config.storage_uri) if self.config.storage_uri else None
 
-        try:
-            config.load_incluster_config()
-        except config.ConfigException:
-            config.load_kube_config(context=self.config.kube_context or None)
-        return client.ApiClient()
+    @property
+    def _coordinates(self) -> tuple[str, str, str, str, str]:
+        return GROUP, API_VERSION, self._namespace, PLURAL, self.config.inference_service
 
     @property
     def _services(self) -> Any:
         from kubernetes import client
 
-        return client.CustomObjectsApi(self._api)
+        return client.CustomObjectsApi(api_client(self.config.kube_context))
 
     @property
     def _apps(self) -> Any:
         from kubernetes import client
 
-        return client.AppsV1Api(self._api)
+        return client.AppsV1Api(api_client(self.config.kube_context))
 
     @property
     def _core(self) -> Any:
         from kubernetes import client
 
-        return client.CoreV1Api(self._api)
+        return client.CoreV1Api(api_client(self.config.kube_context))
 
     @property
     def _namespace(self) -> str:
-        if self.config.namespace:
-            return self.config.namespace
-        try:
-            return NAMESPACE_FILE.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise PromotionError("outside of a cluster promotion.target.namespace must be set") from error
+        return own_namespace(self.config.namespace)
 
     def _ask(self, call: Callable[[], T]) -> T:
-        """Calls the API server.
-
-        Raises:
-            PromotionError: it refuses, or has no such object.
-            UnreachableError: it does not answer.
-        """
-        import urllib3
-        from kubernetes.client import ApiException
-        from kubernetes.config import ConfigException
-
-        what = f"InferenceService {self.config.inference_service}"
-        try:
-            return call()
-        except ApiException as error:
-            raise PromotionError(f"{what}: the API server answers {error.status} {error.reason}") from error
-        except ConfigException as error:
-            raise PromotionError(f"{what}: no access to a cluster ({error})") from error
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise UnreachableError(f"{what}: the API server does not answer ({error})") from error
+        return ask(f"InferenceService {self.config.inference_service}", call)

@@ -1,0 +1,60 @@
+"""Retrainings as Jobs of a CronJob's template: on a cluster without a KFP server."""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from feedrank.config.monitoring import RetrainingConfig
+from feedrank.errors import FeedrankError
+from feedrank.monitoring.results import TriggerDecision
+from feedrank.monitoring.triggers import NOT_STARTED, RetrainingLog
+from feedrank.promotion.cluster import api_client, ask, own_namespace
+
+TRIGGER_ENV = "FEEDRANK_TRIGGER"
+"""Carries the monitor's decision, as JSON, to the Job's `feedrank retrain`."""
+
+
+@dataclass(frozen=True)
+class JobRetrainings:
+    """They run in Jobs; `start` returns when the API server has taken one (see `Retrainings`)."""
+
+    config: RetrainingConfig
+    record: RetrainingLog
+
+    def start(self, trigger: TriggerDecision) -> None:
+        """See `Retrainings`.
+
+        Raises:
+            PromotionError: the Job could not be created; the next monitor then asks again.
+        """
+        try:
+            self._create(trigger)
+        except FeedrankError:
+            self.record.finish(trigger.request_id, outcome=NOT_STARTED, now=datetime.now(UTC))
+            raise
+
+    def _create(self, trigger: TriggerDecision) -> None:
+        from kubernetes import client
+
+        name, what = self.config.cron_job, f"CronJob {self.config.cron_job}"
+        namespace = own_namespace("")
+        batch = ask(what, lambda: client.BatchV1Api(api_client()))
+        cron_job = ask(what, lambda: batch.read_namespaced_cron_job(name, namespace))
+        template: Any = cron_job.spec.job_template
+        for container in template.spec.template.spec.containers:
+            variable = client.V1EnvVar(name=TRIGGER_ENV, value=trigger.model_dump_json())
+            container.env = [*(container.env or []), variable]
+        metadata = client.V1ObjectMeta(
+            name=f"{name}-{trigger.request_id[:8]}",
+            labels=template.metadata.labels,
+            annotations={"feedrank/reasons": "; ".join(trigger.reasons)},
+        )
+        job = client.V1Job(metadata=metadata, spec=template.spec)
+        ask(f"a Job of {what}", lambda: batch.create_namespaced_job(namespace, job))
+
+
+def given_trigger() -> TriggerDecision | None:
+    """The decision that this process was started for, if a monitor made one."""
+    text = os.environ.get(TRIGGER_ENV)
+    return TriggerDecision.model_validate_json(text) if text else None
