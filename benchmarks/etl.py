@@ -7,8 +7,9 @@
 - `features_vs_pandas`: the same over `benchmarks.pandas_features`, which gets its frame ready-made; both are checked
   to give the same.
 - `scaling_10x`, `peak_gib_10m`: the features stage in a subprocess at `--rows` and at ten times as many rows, users
-  and items. `scaling_10x` is the ratio of the features alone, `stage_scaling_10x` that of the whole stage (read,
-  compute, split, snapshot, write), and `peak_gib_10m` the whole stage's largest resident set, interpreter included.
+  and items. `scaling_10x` is the ratio of the whole stage (read, compute, split, snapshot, write), as the pipelines run
+  it; `compute_scaling_10x` that of the features alone, whose arrays fit the processor's cache at 1 M rows and no longer
+  at 10 M; and `peak_gib_10m` the whole stage's largest resident set, interpreter included.
 """
 
 import argparse
@@ -120,8 +121,8 @@ def measure_scaling(rows: int) -> Figures:
     """The features stage at `rows` and ten times as many."""
     small, large = measure_stage(rows), measure_stage(10 * rows)
     return {
-        "scaling_10x": large["compute_seconds"] / small["compute_seconds"],
-        "stage_scaling_10x": large["stage_seconds"] / small["stage_seconds"],
+        "scaling_10x": large["stage_seconds"] / small["stage_seconds"],
+        "compute_scaling_10x": large["compute_seconds"] / small["compute_seconds"],
         "peak_gib_10m": large["peak_gib"],
         "stage_seconds_10x": large["stage_seconds"],
     }
