@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +167,8 @@ class Registry:
         kinds = {f.name: "float" if pa.types.is_floating(f.type) else "integer" for f in schema.FEATURE_FIELDS}
         inputs = Schema([*ids, *(ColSpec(kind, name) for name, kind in kinds.items())])
         mlflow.set_tracking_uri(self.config.tracking_uri)
-        with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        with warnings.catch_warnings(), mlflow.start_run(run_id=run_id, log_system_metrics=False):
+            warnings.filterwarnings("ignore", message=".*input example", category=UserWarning)  # the signature is given
             logged = mlflow.pyfunc.log_model(
                 name=BUNDLE_ARTIFACT,
                 loader_module="feedrank.registry",

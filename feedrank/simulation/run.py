@@ -6,6 +6,7 @@ OUTPUT/informed/          the model with full knowledge of the new world
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ from feedrank.simulation.visits import Visits, draw_visits
 from feedrank.tables import write_partitioned
 
 SERVED: tuple[PolicyName, ...] = ("frozen", "loop")
+SHOWN: tuple[PolicyName, ...] = ("frozen", "loop", "informed", "oracle")
+"""Whose click-through rates are told day by day."""
 SNAPSHOT = "snapshot"
 
 
@@ -63,6 +66,7 @@ class Simulation:
         clear(self.output)
         # The predictors and this process share the machine; small matrices gain nothing from more threads.
         torch.set_num_threads(1)
+        logging.getLogger("feedrank.monitoring.alerts").setLevel(logging.ERROR)  # the events tell of alerts
         with contextlib.ExitStack() as stack:
             healing = self._prepare(stack)
             for day in range(self.config.history_days, self.config.total_days):
@@ -178,7 +182,8 @@ class Simulation:
         planned = draw_visits(self.world, day=day, config=self.config.audience)
         for trajectory in self.trajectories.values():
             self._play(trajectory, planned)
-        ctrs = ", ".join(f"{name} {t.days[-1].ctr:.1%}" for name, t in self.trajectories.items())
+        shown = (name for name in SHOWN if name in self.trajectories)
+        ctrs = ", ".join(f"{name} {self.trajectories[name].days[-1].ctr:.1%}" for name in shown)
         self.say(f"{self.trajectories['loop'].days[-1].date}: CTR {ctrs}")
         self._close_day(midnight(self.world, day + 1), healing)
 
@@ -217,4 +222,6 @@ class Simulation:
 
     def _happened(self, event: Event) -> None:
         self.events.append(event)
-        self.say(f"{event.at:%Y-%m-%d %H:%M} {event.kind.upper()} {event.model_version} {event.text}")
+        first, *others = event.text.split("; ")
+        more = f" (and {len(others)} more)" if others else ""
+        self.say(f"{event.at:%Y-%m-%d}: {event.kind.upper()} {event.model_version} {first}{more}")
