@@ -8,6 +8,7 @@ Folders of a run:
 """
 
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -295,6 +296,9 @@ def config_fingerprint(config: ModelConfig) -> str:
 
 
 def _git_commit() -> str:
+    """Of the image, which says so, or of the checkout."""
+    if revision := os.environ.get("FEEDRANK_REVISION"):
+        return revision
     try:
         command = ["git", "rev-parse", "--short=12", "HEAD"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

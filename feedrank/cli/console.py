@@ -39,8 +39,8 @@ def progress_bar(description: str, *, total: int) -> Iterator[Progress]:
 
 
 def project_module(name: str) -> Any:
-    """A module of the checkout (or image) that the command runs in; only `feedrank` itself is installed."""
-    sys.path.insert(0, str(Path.cwd()))
+    """A module of the checkout that the command runs in, or of the image; only `feedrank` itself is installed."""
+    sys.path.append(str(Path.cwd()))
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

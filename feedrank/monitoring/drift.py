@@ -10,8 +10,8 @@ threshold; either alone is worthless (huge samples are always significant, small
   small windows need a larger D.
 - Missing values are judged apart: the tests can't see them.
 - Features of the calendar are compared with reference rows of the same hours of the week.
-- Features summarise a history that gets longer. Cumulative ones are compared per day of history, and of every D the
-  trend between the two halves of the reference, prolonged to the window, is taken off.
+- Features summarise a history that gets longer. Cumulative ones are compared per day of history, and a reference
+  whose own halves differ is prolonged towards the time of the window before the effect is measured.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,6 +34,8 @@ from feedrank.tables import US_PER_DAY, timestamps_us
 
 KS_NOISE = 1.36
 """D of two samples of one distribution is below KS_NOISE · sqrt(1/n + 1/m) in 95 % of the cases (asymptotically)."""
+TREND_STEPS = 6
+"""Places on the way from the reference to the window at which its trend is looked at."""
 US_PER_HOUR = US_PER_DAY // 24
 HOURS_PER_WEEK = 168
 CALENDAR_FEATURES = (schema.HOUR_OF_DAY, schema.DAY_OF_WEEK)
@@ -172,8 +174,9 @@ def _test(column: Column, *, engine: DriftEngine, config: MonitoringConfig) -> _
         result = engine.chi_square(before.values, now.values)
         return _Tested(column, result, effect=cramers_v(before.values, now.values))
     result = engine.kolmogorov_smirnov(before.values, now.values)
-    trend = _trend(before, now, engine=engine)
-    return _Tested(column, result, effect=max(0.0, result.statistic - trend), trend=trend)
+    expected = _prolonged(before, now, engine=engine)
+    effect = min([result.statistic, *(engine.kolmogorov_smirnov(values, now.values).statistic for values in expected)])
+    return _Tested(column, result, effect=effect, trend=result.statistic - effect)
 
 
 def _sample(rows: pa.Table, feature: str, *, history_start: datetime | None) -> Sample:
@@ -197,18 +200,25 @@ def _same_hours(rows: pa.Table, window: pa.Table) -> pa.Table:
     return rows.filter(pa.array(np.isin(hour_of_week(rows), hour_of_week(window))))
 
 
-def _trend(reference: Sample, window: Sample, *, engine: DriftEngine) -> float:
-    """D that the reference's own trend gives at the window's distance, less what chance gives."""
+def _prolonged(reference: Sample, window: Sample, *, engine: DriftEngine) -> list[Values]:
+    """The reference's values as its own trend has them on the way to the window; none if it has none beyond chance.
+
+    Each quantile goes on as it moved between the two halves of the reference. Trends of histories slow down, so any
+    place on the way may be where the window is.
+    """
     middle = np.median(reference.times_us)
     early = reference.times_us < middle
     halves = reference.values[early], reference.values[~early]
-    if min(map(len, halves)) < 2:
-        return 0.0
-    distance = engine.kolmogorov_smirnov(*halves).statistic
-    beyond_chance = max(0.0, distance - KS_NOISE * np.sqrt(sum(1 / len(half) for half in halves)))
-    gap = reference.times_us[~early].mean() - reference.times_us[early].mean()
+    gap = reference.times_us[~early].mean() - reference.times_us[early].mean() if early.any() else 0.0
+    if min(map(len, halves)) < 2 or gap <= 0:
+        return []
+    if engine.kolmogorov_smirnov(*halves).statistic < KS_NOISE * np.sqrt(sum(1 / len(half) for half in halves)):
+        return []
+    ranks = (np.arange(len(reference.values)) + 0.5) / len(reference.values)
+    moved = np.quantile(halves[1], ranks) - np.quantile(halves[0], ranks)
     lag = window.times_us.mean() - reference.times_us.mean()
-    return float(beyond_chance * np.clip(lag / gap, 0.0, None)) if gap > 0 else 0.0
+    values = np.quantile(reference.values, ranks)
+    return [values + moved * max(lag / gap, 0.0) * step for step in np.linspace(0, 1, TREND_STEPS + 1)[1:]]
 
 
 def _judge(tested: _Tested, *, p_threshold: float, config: MonitoringConfig) -> Signal:
