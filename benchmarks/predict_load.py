@@ -125,8 +125,8 @@ class _Connection(asyncio.Protocol):
 
 
 class _OpenLoop:
-    def __init__(self, port: int, requests: Sequence[bytes], rate: float, seconds: float) -> None:
-        self._port, self._requests = port, requests
+    def __init__(self, host: str, port: int, requests: Sequence[bytes], rate: float, seconds: float) -> None:
+        self._host, self._port, self._requests = host, port, requests
         self._interval, self._total = 1 / rate, round(rate * seconds)
         self._idle: deque[_Connection] = deque()
         self._waiting: deque[tuple[bytes, float]] = deque()
@@ -157,7 +157,7 @@ class _OpenLoop:
 
     async def _connect(self) -> None:
         try:
-            await asyncio.get_running_loop().create_connection(lambda: _Connection(self), "127.0.0.1", self._port)
+            await asyncio.get_running_loop().create_connection(lambda: _Connection(self), self._host, self._port)
             self._open += 1
         except OSError:
             await asyncio.sleep(0.01)
@@ -225,6 +225,7 @@ def finish(generator: subprocess.Popen[str]) -> LoadResult:
 def main() -> None:
     """The generator process."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--rate", type=float, required=True)
     parser.add_argument("--seconds", type=float, required=True)
@@ -238,7 +239,7 @@ def main() -> None:
         % (len(body), body)
         for body in bodies
     ]
-    load = _OpenLoop(arguments.port, requests, arguments.rate, arguments.seconds)
+    load = _OpenLoop(arguments.host, arguments.port, requests, arguments.rate, arguments.seconds)
     result = asyncio.Runner(loop_factory=uvloop.new_event_loop).run(load.run(arguments.connections))
     print(json.dumps(asdict(result)))
 

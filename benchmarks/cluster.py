@@ -1,0 +1,144 @@
+"""The system on a kind cluster: the demo's time, and what clients notice of changes, through the Service.
+
+    python -m benchmarks.cluster [--no-demo]
+
+Needs `make kind-up` and the images on the node (`make kind-images`). Plays `make kind-demo` first, then measures on
+what it left, with two replicas; the load comes from a pod. Prints a table and, as its last line, one JSON object.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import predict_load
+from benchmarks.predict_load import LoadResult
+from pipelines import kind_demo
+from pipelines.kind_demo import RELEASE, Cluster, install
+
+RATE = 300
+TARGETS = {
+    "kind_demo_seconds": "< 720",
+    "ready_seconds": "< 20",
+    "p99_ms_at_300": "< 10",
+    "failed_requests": "0",
+}
+Figures = dict[str, float | int | str]
+
+
+def load_job(cluster: Cluster, name: str, *, rate: float, seconds: float) -> None:
+    """Starts a pod that sends requests to the Service."""
+    script = Path(predict_load.__file__).read_text(encoding="utf-8")
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "load"}, "data": {"load.py": script}}
+    cluster.kubectl("apply", "--filename", "-", content=config_map)
+    predictor = cluster.get("inferenceservice", RELEASE)["spec"]["predictor"]
+    container: dict[str, Any] = {
+        "name": "load",
+        "image": predictor["containers"][0]["image"],
+        "command": ["python", "/load/load.py", "--host", f"{RELEASE}-predictor", "--port", "80", "--users", "3000"],
+        "securityContext": predictor["containers"][0]["securityContext"],
+        "volumeMounts": [{"name": "load", "mountPath": "/load"}, {"name": "tmp", "mountPath": "/tmp"}],
+    }
+    container["command"] += ["--rate", str(rate), "--seconds", str(seconds), "--items", "3000"]
+    pod = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": predictor["securityContext"],
+        "containers": [container],
+        "volumes": [{"name": "load", "configMap": {"name": "load"}}, {"name": "tmp", "emptyDir": {}}],
+    }
+    spec = {"backoffLimit": 0, "template": {"spec": pod}}
+    cluster.kubectl("delete", "job", name, "--ignore-not-found")
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
+    cluster.kubectl("create", "--filename", "-", content=job)
+
+
+def load_result(cluster: Cluster, name: str) -> LoadResult:
+    """What the pod saw."""
+    return LoadResult(**json.loads(cluster.wait_for_job(name).splitlines()[-1]))
+
+
+def failed_during(cluster: Cluster, name: str, change: Callable[[], object], *, seconds: float) -> int:
+    """Requests that were not answered with 200 while something changed."""
+    load_job(cluster, name, rate=100, seconds=seconds)
+    time.sleep(8)  # the pod starts
+    started = time.perf_counter()
+    change()
+    took = time.perf_counter() - started
+    result = load_result(cluster, name)
+    if took > seconds - 8:
+        raise RuntimeError(f"{name}: the change took {took:.0f} s, longer than the load of {seconds:.0f} s")
+    return result.offered - result.statuses.get("200", 0)
+
+
+def ready_seconds(cluster: Cluster) -> float:
+    """The longest time from scheduling to ready of the predictor's pods; Kubernetes notes whole seconds."""
+    pods = cluster.get("pod", "--selector", f"serving.kserve.io/inferenceservice={RELEASE}")["items"]
+    times = []
+    for pod in pods:
+        when = {c["type"]: datetime.fromisoformat(c["lastTransitionTime"]) for c in pod["status"]["conditions"]}
+        times.append((when["Ready"] - when["PodScheduled"]).total_seconds())
+    return max(times)
+
+
+def changes(cluster: Cluster, challenger: str) -> Figures:
+    """Failed requests during each kind of change, with two replicas."""
+
+    def job(name: str, *command: str) -> Callable[[], str]:
+        return lambda: cluster.run_job(name, cron_job="retraining", command=["feedrank", *command])
+
+    def upgrade() -> None:
+        install(cluster, "--reuse-values", "--set", "predictor.replicas=2,config.serving.limits.retry_after_seconds=2")
+        cluster.kubectl("rollout", "status", f"deployment/{RELEASE}-predictor", "--timeout=180s")
+
+    def kill() -> None:
+        pod = cluster.get("pod", "--selector", f"serving.kserve.io/inferenceservice={RELEASE}")["items"][0]
+        cluster.kubectl("delete", "pod", pod["metadata"]["name"])
+        cluster.kubectl("rollout", "status", f"deployment/{RELEASE}-predictor", "--timeout=180s")
+
+    kinds: dict[str, Callable[[], object]] = {
+        "promotion": job("promote-again", "promote", challenger, "--force", "--why", "benchmark"),
+        "rollback": job("rollback-again", "rollback", "--why", "benchmark"),
+        "upgrade": upgrade,
+        "pod_kill": kill,
+    }
+    failed = {f"failed_{kind}": failed_during(cluster, f"load-{kind.replace('_', '-')}", change, seconds=150)
+              for kind, change in kinds.items()}  # fmt: skip
+    return {**failed, "failed_requests": sum(failed.values())}
+
+
+def main() -> None:
+    """Prints the table and, as the last line, the figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--no-demo", action="store_true", help="measure on what an earlier demo left")
+    if not parser.parse_args().no_demo:
+        kind_demo.main()
+    demo = kind_demo.KindDemoSummary.model_validate_json((kind_demo.DIRECTORY / "summary.json").read_text())
+    cluster = Cluster()
+    install(cluster, "--reuse-values", "--set", "predictor.replicas=2")
+    cluster.kubectl("rollout", "status", f"deployment/{RELEASE}-predictor", "--timeout=180s")
+    load_job(cluster, "load-steady", rate=RATE, seconds=30)
+    steady = load_result(cluster, "load-steady")
+    figures: Figures = {
+        "kind_demo_seconds": round(demo.seconds, 1),
+        "p50_ms_at_300": steady.p50_ms,
+        "p99_ms_at_300": steady.p99_ms,
+        "failed_at_300": steady.offered - steady.statuses.get("200", 0),
+        **changes(cluster, demo.retrained_version),
+        "ready_seconds": ready_seconds(cluster),
+    }
+    table = Table("figure", "measured", "target")
+    for name, value in figures.items():
+        table.add_row(name, str(value), TARGETS.get(name, ""))
+    Console(width=100).print(table)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

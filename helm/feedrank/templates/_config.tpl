@@ -1,0 +1,57 @@
+{{/* What the chart knows better than config/*.yaml: paths, addresses, images. */}}
+{{- define "feedrank.derivedConfig" -}}
+serving:
+  reload:
+    cache_directory: /tmp/model-cache
+  log:
+    directory: /data/predictions
+    spool_directory: /spool
+  {{- if .Values.predictor.token.existingSecret }}
+  token_file: /etc/feedrank-token/token
+  {{- end }}
+model:
+  registry:
+    tracking_uri: {{ include "feedrank.mlflowUri" . }}
+promotion:
+  state_directory: /data/promotion
+  target:
+    directory: /data/served
+    url: {{ include "feedrank.predictorUrl" . }}
+    inference_service: {{ .Release.Name }}
+    storage_uri: {{ .Values.predictor.modelUri | quote }}
+monitoring:
+  performance:
+    metrics_url: {{ include "feedrank.predictorUrl" . }}/metrics
+  {{- if eq .Values.retraining.runner "job" }}
+  retraining:
+    cron_job: {{ .Release.Name }}-retraining
+  {{- end }}
+pipelines:
+  {{- if eq .Values.retraining.runner "kfp" }}
+  host: {{ .Values.pipelines.host }}
+  {{- end }}
+  namespace: {{ .Values.pipelines.namespace | quote }}
+  service_account: {{ .Values.pipelines.runnerServiceAccount }}
+  config_map: {{ .Release.Name }}-config
+  volume:
+    claim: {{ include "feedrank.dataClaim" . }}
+  images:
+    {{- range $stage := list "data" "train" "serve" "monitor" }}
+    {{ $stage }}: {{ include "feedrank.image" (list $ $stage) }}
+    {{- end }}
+{{- end }}
+
+{{/* One file of the configuration: (list $ NAME). Defaults, then what the chart derives, then `config` of the values. */}}
+{{- define "feedrank.configFile" -}}
+{{- $root := index . 0 -}}
+{{- $name := index . 1 -}}
+{{- $defaults := $root.Files.Get (printf "config/%s_config.yaml" $name) | fromYaml -}}
+{{- $derived := get (include "feedrank.derivedConfig" $root | fromYaml) $name | default dict -}}
+{{- $given := get $root.Values.config $name | default dict | deepCopy -}}
+{{- mustMergeOverwrite $defaults $derived $given | toYaml -}}
+{{- end }}
+
+{{/* Changes when the predictor must restart to take its configuration. */}}
+{{- define "feedrank.predictorConfigSum" -}}
+{{- cat (include "feedrank.configFile" (list . "serving")) (include "feedrank.configFile" (list . "model")) | sha256sum | trunc 16 -}}
+{{- end }}

@@ -1,0 +1,200 @@
+{{/* Labels of an object and its pods: (list $ COMPONENT). Without versions, which would restart unchanged pods. */}}
+{{- define "feedrank.labels" -}}
+{{ include "feedrank.selector" . }}
+app.kubernetes.io/managed-by: {{ (index . 0).Release.Service }}
+{{- end }}
+
+{{- define "feedrank.selector" -}}
+app.kubernetes.io/name: feedrank
+app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+
+{{/* The image of a stage: (list $ STAGE). */}}
+{{- define "feedrank.image" -}}
+{{- $images := (index . 0).Values.images -}}
+{{- $digest := get $images.digests (index . 1) -}}
+{{- with $images.registry }}{{ trimSuffix "/" . }}/{{ end }}feedrank-{{ index . 1 }}
+{{- if $digest }}@{{ $digest }}{{ else }}:{{ $images.tag }}{{ end }}
+{{- end }}
+
+{{/* Names of claims and addresses of services. */}}
+{{- define "feedrank.dataClaim" -}}
+{{ .Values.storage.data.existingClaim | default (printf "%s-data" .Release.Name) }}
+{{- end }}
+
+{{- define "feedrank.mlflowUri" -}}
+{{ .Values.mlflow.externalUri | default (printf "http://%s-mlflow:5000" .Release.Name) }}
+{{- end }}
+
+{{- define "feedrank.predictorUrl" -}}
+http://{{ .Release.Name }}-predictor.{{ .Release.Namespace }}.svc.cluster.local
+{{- end }}
+
+{{/* What every pod has: (list $ SERVICE_ACCOUNT). 65532 is the user of the images. */}}
+{{- define "feedrank.pod" -}}
+serviceAccountName: {{ (index . 0).Release.Name }}-{{ index . 1 }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with (index . 0).Values.images.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  fsGroup: 65532
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile:
+    type: RuntimeDefault
+{{- end }}
+
+{{/* Image and security of every container: (list $ STAGE RESOURCES). */}}
+{{- define "feedrank.container" -}}
+{{- $root := index . 0 -}}
+image: {{ include "feedrank.image" (list $root (index . 1)) }}
+imagePullPolicy: {{ $root.Values.images.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+resources:
+  {{- toYaml (get $root.Values.resources (index . 2)) | nindent 2 }}
+{{- end }}
+
+{{/* Environment of every container of ours. */}}
+{{- define "feedrank.env" -}}
+- name: FEEDRANK_CONFIG_DIR
+  value: /etc/feedrank
+{{- include "feedrank.s3Env" . }}
+{{- end }}
+
+{{- define "feedrank.s3Env" -}}
+{{- with .Values.storage.s3 }}
+{{- if .existingSecret }}
+{{- range $key := list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
+- name: {{ $key }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $.Values.storage.s3.existingSecret }}
+      key: {{ $key }}
+{{- end }}
+{{- end }}
+{{- if or .existingSecret .endpoint }}
+- name: AWS_REGION
+  value: {{ .region }}
+{{- end }}
+{{- with .endpoint }}
+- name: AWS_ENDPOINT_URL
+  value: {{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The predictor's token, for those who call it. */}}
+{{- define "feedrank.tokenEnv" -}}
+{{- with .Values.predictor.token }}
+{{- if .existingSecret }}
+- name: FEEDRANK_TOKEN
+  valueFrom:
+    secretKeyRef:
+      name: {{ .existingSecret }}
+      key: {{ .key }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The served version, for NOTES.txt: promotion has set it on the live object. */}}
+{{- define "feedrank.servedVersion" -}}
+{{- $live := lookup "serving.kserve.io/v1beta1" "InferenceService" .Release.Namespace .Release.Name -}}
+{{- dig "spec" "predictor" "annotations" "feedrank/model-version" .Values.predictor.modelVersion $live -}}
+{{- end }}
+
+{{/*
+A step of a Job: (dict "root" $ "name" NAME "stage" IMAGE "command" LIST). Optional: "env" (text), "mounts" (text) and "api" (true:
+the ServiceAccount's token, which no other container of the pod gets).
+*/}}
+{{- define "feedrank.step" -}}
+- name: {{ .name }}
+  {{- include "feedrank.container" (list .root .stage .stage) | nindent 2 }}
+  command:
+    {{- .command | toYaml | nindent 4 }}
+  env:
+    {{- include "feedrank.env" .root | nindent 4 }}
+    {{- with .env }}
+    {{- . | trim | nindent 4 }}
+    {{- end }}
+  volumeMounts:
+    - name: config
+      mountPath: /etc/feedrank
+      readOnly: true
+    - name: data
+      mountPath: /data
+    - name: tmp
+      mountPath: /tmp
+    {{- if .api }}
+    - name: api-token
+      mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+      readOnly: true
+    {{- end }}
+    {{- with .mounts }}
+    {{- . | trim | nindent 4 }}
+    {{- end }}
+{{- end }}
+
+{{/* The volumes of such steps. */}}
+{{- define "feedrank.stepVolumes" -}}
+- name: config
+  configMap:
+    name: {{ .Release.Name }}-config
+- name: data
+  persistentVolumeClaim:
+    claimName: {{ include "feedrank.dataClaim" . }}
+- name: tmp
+  emptyDir:
+    sizeLimit: 2Gi
+{{- end }}
+
+{{/* What Kubernetes would mount into every container of a pod, for some only. */}}
+{{- define "feedrank.apiTokenVolume" -}}
+- name: api-token
+  projected:
+    defaultMode: 0440
+    sources:
+      - serviceAccountToken:
+          path: token
+          expirationSeconds: 3600
+      - configMap:
+          name: kube-root-ca.crt
+          items:
+            - key: ca.crt
+              path: ca.crt
+      - downwardAPI:
+          items:
+            - path: namespace
+              fieldRef:
+                fieldPath: metadata.namespace
+{{- end }}
+
+{{/* Refuses what no schema can see. */}}
+{{- define "feedrank.check" -}}
+{{- if gt (len .Release.Name) 40 }}
+{{- fail (printf "release name %q: at most 40 characters, since Kubernetes adds to it" .Release.Name) }}
+{{- end }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" .Release.Name) }}
+{{- fail (printf "release name %q: must begin with a letter and have no dot, as it names the InferenceService" .Release.Name) }}
+{{- end }}
+{{- if eq .Values.images.tag "latest" }}
+{{- fail "images.tag: latest moves, and Kubernetes would not notice; name a version" }}
+{{- end }}
+{{- if and (eq .Values.bootstrap.source "ingest") .Values.bootstrap.enabled (not .Values.bootstrap.inputs) }}
+{{- fail "bootstrap.inputs: name the files to ingest, or set bootstrap.source to generate" }}
+{{- end }}
+{{- if and .Values.predictor.autoscaling.enabled (lt (int .Values.predictor.autoscaling.maxReplicas) (int .Values.predictor.replicas)) }}
+{{- fail (printf "predictor.autoscaling.maxReplicas: %v is below predictor.replicas, %v" .Values.predictor.autoscaling.maxReplicas .Values.predictor.replicas) }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,186 @@
+"""What the chart must make, and what it must refuse."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feedrank.config import Config, load_config
+from manifests import render
+from tests.manifests.chart import PROFILES, only, pods, rendered
+
+EVERY_PROFILE = pytest.mark.parametrize("profile", PROFILES)
+
+
+def config_of(manifests: list[dict[str, Any]], folder: Path) -> Config:
+    """The configuration as the pods of a release read it."""
+    for name, text in only(manifests, "ConfigMap", "feedrank-config")["data"].items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return load_config(folder, environ={})
+
+
+@EVERY_PROFILE
+def test_every_container_is_restricted(profile: str) -> None:
+    for name, spec, _ in pods(rendered(profile)):
+        context = spec["securityContext"]
+        assert context["runAsNonRoot"] is True and context["runAsUser"] == 65532, name
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert spec["automountServiceAccountToken"] is False, name
+        for container in [*spec.get("initContainers", []), *spec["containers"]]:
+            security = container["securityContext"]
+            assert security["readOnlyRootFilesystem"] is True, (name, container["name"])
+            assert security["allowPrivilegeEscalation"] is False, (name, container["name"])
+            assert security["capabilities"] == {"drop": ["ALL"]}, (name, container["name"])
+            for resource in ("cpu", "memory", "ephemeral-storage"):
+                assert container["resources"]["limits"][resource], (name, container["name"])
+                assert container["resources"]["requests"][resource], (name, container["name"])
+            assert any(mount["mountPath"] == "/tmp" for mount in container["volumeMounts"]), (name, container["name"])
+        assert not any("hostPath" in volume for volume in spec["volumes"]), name
+
+
+@EVERY_PROFILE
+def test_no_pod_has_a_claim_in_two_volumes(profile: str) -> None:
+    """The kubelet waits for the second one for ever."""
+    for name, spec, _ in pods(rendered(profile)):
+        claims = [v["persistentVolumeClaim"]["claimName"] for v in spec["volumes"] if "persistentVolumeClaim" in v]
+        assert len(claims) == len(set(claims)), name
+
+
+@EVERY_PROFILE
+def test_only_what_calls_the_api_server_can(profile: str) -> None:
+    holders = set()
+    for name, spec, _ in pods(rendered(profile)):
+        for container in [*spec.get("initContainers", []), *spec["containers"]]:
+            if any(mount["name"] == "api-token" for mount in container["volumeMounts"]):
+                holders.add((name.removeprefix("feedrank-").partition("-")[0], container["name"]))
+    assert holders <= {("monitor", "monitor"), ("retraining", "retraining"), ("bootstrap", "promote")}
+
+
+@EVERY_PROFILE
+def test_only_the_promoter_may_change_the_served_model(profile: str) -> None:
+    manifests = rendered(profile)
+    writers = set()
+    for role in (m for m in manifests if m["kind"] == "Role"):
+        for rule in role["rules"]:
+            assert "*" not in rule["verbs"] and "*" not in rule["resources"], role["metadata"]["name"]
+            if "inferenceservices" in rule["resources"]:
+                assert rule["resourceNames"] == ["feedrank"]
+                if set(rule["verbs"]) & {"patch", "update", "create", "delete"}:
+                    writers.add(role["metadata"]["name"])
+    assert writers == {"feedrank-promoter"}
+    subjects = {s["name"] for s in only(manifests, "RoleBinding", "feedrank-promoter")["subjects"]}
+    assert subjects == {"feedrank-promoter"} | ({"pipeline-runner"} if profile == "kfp" else set())
+    assert not any(m["kind"].startswith("Cluster") and "Role" in m["kind"] for m in manifests)
+
+
+@EVERY_PROFILE
+def test_pods_read_a_valid_configuration(profile: str, tmp_path: Path) -> None:
+    config = config_of(rendered(profile), tmp_path)
+    assert config.serving.log.directory == "/data/predictions"
+    assert config.model.registry.tracking_uri == "http://feedrank-mlflow:5000"
+    assert config.promotion.target.inference_service == "feedrank"
+    assert config.pipelines.images.train.rpartition("/")[2] == "feedrank-train:0.1.0"
+    assert config.pipelines.volume.claim == "feedrank-data"
+    assert bool(config.pipelines.host) == (profile == "kfp")
+    assert bool(config.monitoring.retraining.cron_job) == (profile != "kfp")
+    written = [config.promotion.state_directory, config.promotion.target.directory, config.serving.log.spool_directory]
+    assert all(path.is_absolute() for path in [*written, config.serving.reload.cache_directory])
+
+
+def test_the_configuration_differs_from_the_defaults_only_where_the_chart_says_so(tmp_path: Path) -> None:
+    given = config_of(rendered(), tmp_path).model_dump(mode="json")
+    defaults = load_config(render.ROOT / "config", environ={}).model_dump(mode="json")
+    paths = {op["path"] for op in render.patch_operations(defaults, given)}
+    assert paths == {
+        "/model/registry/tracking_uri",
+        "/monitoring/performance/metrics_url",
+        "/monitoring/retraining/cron_job",
+        "/pipelines/config_map",
+        "/pipelines/volume/claim",
+        "/promotion/state_directory",
+        "/promotion/target/directory",
+        "/promotion/target/inference_service",
+        "/promotion/target/url",
+        "/serving/log/directory",
+        "/serving/log/spool_directory",
+        "/serving/reload/cache_directory",
+    }
+
+
+def test_values_win_over_the_defaults_and_large_numbers_stay_numbers(tmp_path: Path) -> None:
+    options = ("--set=config.data.generator.num_interactions=10000000", "--set=config.monitoring.drift.engine=scipy")
+    config = config_of(rendered("kind", *options), tmp_path)
+    assert config.data.generator.num_interactions == 10_000_000
+    assert config.data.generator.num_users == 2_000
+    assert config.monitoring.drift.engine == "scipy"
+
+
+def test_a_pod_is_given_longer_than_the_predictor_drains(tmp_path: Path) -> None:
+    manifests = rendered(
+        "default", "--set-json=config.serving.drain.timeout_seconds=12.5", "--set=predictor.preStopSeconds=4"
+    )
+    drain = config_of(manifests, tmp_path).serving.drain
+    spec = only(manifests, "InferenceService", "feedrank")["spec"]["predictor"]
+    assert spec["terminationGracePeriodSeconds"] > 4 + math.ceil(drain.delay_seconds + 2 * drain.timeout_seconds)
+
+
+def test_the_served_version_is_not_the_charts() -> None:
+    predictor = only(rendered(), "InferenceService", "feedrank")["spec"]["predictor"]
+    assert "feedrank/model-version" not in predictor["annotations"]
+    predictor = only(rendered("default", "--set=predictor.modelVersion=v1.2.3"), "InferenceService", "feedrank")
+    assert predictor["spec"]["predictor"]["annotations"]["feedrank/model-version"] == "v1.2.3"
+
+
+def test_predictor_restarts_for_its_own_configuration_only() -> None:
+    def config_sum(*options: str) -> str:
+        service = only(rendered("default", *options), "InferenceService", "feedrank")
+        annotation: str = service["spec"]["predictor"]["annotations"]["feedrank/config"]
+        return annotation
+
+    assert config_sum("--set=config.monitoring.history_days=10") == config_sum()
+    assert config_sum("--set=config.serving.workers=2") != config_sum()
+
+
+def test_a_changed_job_gets_another_name() -> None:
+    def names(*options: str) -> set[str]:
+        return {m["metadata"]["name"] for m in rendered("kind", *options) if m["kind"] == "Job"}
+
+    assert names() == names()
+    assert not names() & names("--set=images.tag=0.2.0")
+
+
+@EVERY_PROFILE
+def test_policies_cover_every_pod(profile: str) -> None:
+    manifests = rendered(profile)
+    components = {labels["app.kubernetes.io/component"] for _, _, labels in pods(manifests)}
+    assert all(labels["app.kubernetes.io/instance"] == "feedrank" for _, _, labels in pods(manifests))
+    default = only(manifests, "NetworkPolicy", "feedrank-default")["spec"]
+    assert default["podSelector"] == {"matchLabels": {"app.kubernetes.io/instance": "feedrank"}}
+    assert default["policyTypes"] == ["Ingress", "Egress"] and "ingress" not in default
+    for policy in (m for m in manifests if m["kind"] == "NetworkPolicy"):
+        for expression in policy["spec"]["podSelector"].get("matchExpressions", []):
+            assert set(expression["values"]) <= components | {"bootstrap", "pipelines"}, policy["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        ("predictor.replica=2", "/predictor"),
+        ("predictor.replicas=0", "/predictor/replicas"),
+        ("images.tag=latest", "images.tag"),
+        ("images.digests.serve=abc", "/images/digests/serve"),
+        ("monitor.schedule=0 0 4 * * *", "/monitor/schedule"),
+        ("retraining.runner=argo", "/retraining/runner"),
+        ("resources.train.limits.memory=lots", "/resources/train/limits/memory"),
+        ("config.monitoring.drift.engine=magic", "/config/monitoring/drift/engine"),
+        ("config.serving.drain.delay=3", "/config/serving/drain"),
+        ("config.simulation.seed=1", "/config"),
+        ("bootstrap.enabled=true,bootstrap.source=ingest", "bootstrap.inputs"),
+        ("predictor.autoscaling.enabled=true,predictor.replicas=9", "predictor.autoscaling.maxReplicas"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(value: str, key: str) -> None:
+    with pytest.raises(RuntimeError) as refused:
+        rendered("default", f"--set={value}")
+    assert key in str(refused.value)
