@@ -2,8 +2,10 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Where this workplace has its own kind, kubectl and helm.
+TOOLS := if [ -r ../shared/cluster/env ]; then . ../shared/cluster/env; fi;
 
-.PHONY: help demo test lint pipelines serve images charts kind-up kind-down lock clean
+.PHONY: help demo test lint pipelines serve images charts kind-up kind-images kind-demo kind-down lock clean
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -36,6 +38,12 @@ charts: $(READY) ## Check chart and manifests: lint, schemas, policies (needs he
 
 kind-up: ## Make a kind cluster with KServe and, where images can be pulled, KFP
 	./manifests/kind-up.sh
+
+kind-demo: $(READY) ## The whole story on the kind cluster: install, train, serve, drift, retrain, roll back
+	$(TOOLS) $(BIN)/python -m pipelines.kind_demo
+
+kind-images: images ## Load the images into the kind cluster
+	$(TOOLS) kind load docker-image --name feed $(foreach stage,data train serve monitor,feedrank-$(stage):0.1.0)
 
 kind-down: ## Delete it
 	./manifests/kind-down.sh

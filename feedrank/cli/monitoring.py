@@ -28,11 +28,22 @@ def promote(
     who: Who = None,
     url: Url = None,
     force: Annotated[bool, typer.Option(help="Also a version that missed a gate or lost its comparison.")] = False,
+    if_none: Annotated[
+        bool, typer.Option(help="Only if nothing is served; then the registry's champion, if it has one.")
+    ] = False,
 ) -> None:
     """Make a version the champion and serve it; undone unless it answers."""
     from feedrank.promotion.served import configured_promoter
+    from feedrank.registry import CHAMPION
 
     promoter = configured_promoter(load_config(), url=url)
+    if if_none:
+        served = promoter.target.current_version()
+        if served is not None:
+            console.print(f"{served} is served: nothing to do", highlight=False)
+            return
+        champion = promoter.registry.alias(CHAMPION)
+        version = champion.model_version if version is None and champion is not None else version
     with timed("promoted"):
         _print(promoter.promote(version, why=why, who=who, force=force))
 
@@ -108,7 +119,7 @@ def retrain(run_dir: RunDirectory = DEFAULT_RUN, why: Why = "asked for by hand")
     trigger = given_trigger() or retrainings.record.decide([why], now=datetime.now(UTC))
     if not trigger.start:
         console.print(f"no retraining: {trigger.refused_because}", highlight=False)
-        raise typer.Exit(1)
+        return
     with timed("retrained"):
         retrainings.start(trigger)
 
