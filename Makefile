@@ -1,4 +1,5 @@
 # Every target sets up the virtual environment itself; it needs Python 3.11 and git.
+SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
