@@ -14,6 +14,7 @@ def validate(
     validated: dsl.Output[dsl.Dataset],
     validation_metrics: dsl.Output[dsl.Metrics],
     validation_report: dsl.Output[dsl.HTML],
+    drift_expected: bool,
     config_overrides: dict[str, Any],
 ) -> None:
     """Fails when the batch does; `validated` holds clean/, quarantine/ and the reports."""
@@ -26,7 +27,10 @@ def validate(
 
     output = Path(validated.path)
     summary = validate_interactions(
-        Path(interactions.path), output=output, config=load_config(overrides=config_overrides).data.validation
+        Path(interactions.path),
+        output=output,
+        config=load_config(overrides=config_overrides).data.validation,
+        drift_expected=drift_expected,
     )
     shutil.copyfile(output / "report.html", validation_report.path)
     for name in ("rows", "clean_rows", "quarantined_rows", "bad_share"):

@@ -39,7 +39,9 @@ def automated_retraining(
     with dsl.If(check.outputs["Output"] == True, name="Retraining"):  # noqa: E712 - KFP compiles the comparison
         source = generate_or_ingest(input_paths=input_paths, mapping=mapping, config_overrides=config_overrides)
         configured(source, "Fetch recent data", stage="data", cached=False)
-        validation = validate(interactions=source.outputs["interactions"], config_overrides=config_overrides)
+        validation = validate(
+            interactions=source.outputs["interactions"], drift_expected=True, config_overrides=config_overrides
+        )
         configured(validation, "Validate interactions", stage="data", cached=False)
         history = compute_features(validated=validation.outputs["validated"], config_overrides=config_overrides)
         configured(history, "Compute features", stage="data")

@@ -31,7 +31,9 @@ def etl_and_feature_engineering(
     """
     source = generate_or_ingest(input_paths=input_paths, mapping=mapping, config_overrides=config_overrides)
     configured(source, "Generate or ingest interactions", stage="data", cached=False)
-    validation = validate(interactions=source.outputs["interactions"], config_overrides=config_overrides)
+    validation = validate(
+        interactions=source.outputs["interactions"], drift_expected=False, config_overrides=config_overrides
+    )
     configured(validation, "Validate interactions", stage="data", cached=False)
     features = compute_features(validated=validation.outputs["validated"], config_overrides=config_overrides)
     configured(features, "Compute features", stage="data")

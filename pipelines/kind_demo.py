@@ -70,6 +70,13 @@ class Cluster:
         """An object, or a list of them."""
         return json.loads(self.kubectl("get", *what, "--output", "json"))
 
+    def allowed(self, verb: str, what: str, *, user: str) -> bool:
+        """Whether a user may do something; `what` is a resource, or RESOURCE/NAME."""
+        try:
+            return self.kubectl("auth", "can-i", verb, what, "--as", user).strip() == "yes"
+        except FeedrankError:  # kubectl ends with 1 when the answer is no
+            return False
+
     def start_job(self, name: str, *, cron_job: str, command: list[str] | None = None, **environment: str) -> None:
         """Starts a Job of a CronJob's template, with another command and environment if given."""
         template = self.get("cronjob", f"{RELEASE}-{cron_job}")["spec"]["jobTemplate"]

@@ -103,8 +103,10 @@ class WorkerSet:
 
 
 def _wait(worker: subprocess.Popen[bytes], deadline: float) -> int:
+    """The worker's exit code; 0 too when the signal met it before it began to serve."""
     try:
-        return abs(worker.wait(max(deadline - time.monotonic(), 0)))
+        code = worker.wait(max(deadline - time.monotonic(), 0))
+        return 0 if code == -signal.SIGTERM else abs(code)
     except subprocess.TimeoutExpired:
         logger.warning("worker %s does not end; killing it", worker.pid)
         worker.kill()

@@ -11,8 +11,8 @@ WATCHED = {"feedrank", "components", "pipelines", "serving", "benchmarks", "kfp"
 ALLOWED = {
     "feedrank": {"feedrank"},
     "components": {"components", "feedrank", "kfp"},
-    "pipelines": {"pipelines", "components", "feedrank", "kfp"},
-    "serving": {"serving", "feedrank", "kserve"},
+    "pipelines": {"pipelines", "components", "serving", "feedrank", "kfp", "kubernetes"},
+    "serving": {"serving", "feedrank", "kserve", "kubernetes"},
 }
 
 

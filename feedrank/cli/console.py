@@ -1,18 +1,14 @@
 """What all commands print with, and the option they share."""
 
 import contextlib
-import importlib
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from feedrank.errors import ConfigError
 
 console = Console()
 errors = Console(stderr=True)
@@ -36,14 +32,3 @@ def progress_bar(description: str, *, total: int) -> Iterator[Progress]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         progress.add_task(description, total=total)
         yield progress
-
-
-def project_module(name: str) -> Any:
-    """A module of the checkout that the command runs in, or of the image; only `feedrank` itself is installed."""
-    sys.path.append(str(Path.cwd()))
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"module {error.name} is missing; run from the project's folder, with the extra `pipelines`"
-        ) from error

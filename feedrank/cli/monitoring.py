@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, project_module, timed
+from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, timed
 from feedrank.config import Config, load_config
 from feedrank.errors import ConfigError
+from feedrank.project import project_module
 
 if TYPE_CHECKING:
     from feedrank.monitoring.results import TriggerDecision
@@ -109,7 +110,7 @@ def monitor(
 
 def retrain(run_dir: RunDirectory = DEFAULT_RUN, why: Why = "asked for by hand") -> None:
     """Train on recent data and promote the result if it is better than the champion."""
-    from feedrank.promotion.job_retrainings import given_trigger
+    from feedrank.monitoring.triggers import given_trigger
     from feedrank.promotion.served import configured_promoter
 
     config = load_config()
@@ -131,9 +132,10 @@ def _retrainings(config: Config, promoter: "Promoter", run_dir: Path) -> "Retrai
         retrainings: Retrainings = project_module("pipelines.server").ServerRetrainings(config.pipelines, record)
         return retrainings
     if config.monitoring.retraining.cron_job:
-        from feedrank.promotion.job_retrainings import JobRetrainings
-
-        return JobRetrainings(config.monitoring.retraining, record)
+        in_jobs: Retrainings = project_module("pipelines.job_retrainings").JobRetrainings(
+            config.monitoring.retraining, record
+        )
+        return in_jobs
     return _local_retrainings(config, promoter, run_dir)
 
 

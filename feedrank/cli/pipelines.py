@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, project_module, timed
+from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, timed
 from feedrank.config import load_config
 from feedrank.errors import ConfigError
+from feedrank.project import project_module
 
 pipelines_app = typer.Typer(help="Compile the KFP pipelines, or upload them to a server.", no_args_is_help=True)
 

@@ -6,6 +6,7 @@ it, one on a cluster has a lease that runs out.
 """
 
 import contextlib
+import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -25,6 +26,15 @@ FILE = "retraining.jsonl"
 LOCK_TIMEOUT_SECONDS = 10.0
 NOT_STARTED = "not started"
 """Outcome of a request whose start failed; it doesn't count for the cool-down."""
+
+TRIGGER_ENV = "FEEDRANK_TRIGGER"
+"""Carries a decision, as JSON, to a `feedrank retrain` that a monitor started elsewhere."""
+
+
+def given_trigger() -> TriggerDecision | None:
+    """The decision that this process was started for, if a monitor made one."""
+    text = os.environ.get(TRIGGER_ENV)
+    return TriggerDecision.model_validate_json(text) if text else None
 
 
 class Event(BaseModel):

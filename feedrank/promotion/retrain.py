@@ -56,7 +56,7 @@ def retrain(
     """
     from feedrank.data.validation import validate
 
-    validate(interactions, output=output / "validated", config=config.data.validation)
+    validate(interactions, output=output / "validated", config=config.data.validation, drift_expected=True)
     stages.build_features(output / "validated" / "clean", output=output / "history", config=config.data)
     choose_window(output / "history", output=output / "features", config=config)
     stages.train_ranker(output / "features", output=output / "model", config=config)

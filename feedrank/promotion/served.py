@@ -8,11 +8,12 @@ from pathlib import Path
 from feedrank import storage
 from feedrank.config import Config
 from feedrank.config.monitoring import MonitoringConfig
+from feedrank.config.promotion import TargetConfig
 from feedrank.model.bundle import ModelBundle, load_bundle
+from feedrank.project import project_module
 from feedrank.promotion.changes import PromotionError
-from feedrank.promotion.kserve_target import InferenceServiceTarget
 from feedrank.promotion.promote import Promoter
-from feedrank.promotion.serving_target import LocalTarget
+from feedrank.promotion.serving_target import LocalTarget, ServingTarget
 from feedrank.registry import CHAMPION, Registry, bundle_below
 
 
@@ -21,9 +22,16 @@ def configured_promoter(config: Config, *, url: str | None = None) -> Promoter:
     target = config.promotion.target if url is None else config.promotion.target.model_copy(update={"url": url})
     return Promoter(
         connect=lambda: Registry(config.model.registry),
-        target=InferenceServiceTarget(target) if target.inference_service else LocalTarget(target),
+        target=_serving_target(target),
         directory=config.promotion.state_directory,
     )
+
+
+def _serving_target(config: TargetConfig) -> ServingTarget:
+    if not config.inference_service:
+        return LocalTarget(config)
+    target: ServingTarget = project_module("serving.kserve_target").InferenceServiceTarget(config)
+    return target
 
 
 def champion_bundle(promoter: Promoter, *, cache: Path) -> ModelBundle:

@@ -1,6 +1,6 @@
 """Where the champion is served: one interface, and its local implementation, a link to a folder.
 
-`kserve_target.py` is the one for Kubernetes.
+`serving/kserve_target.py` is the one for Kubernetes.
 
 DIRECTORY/versions/v1.2.3/   bundles, verified when they were copied
 DIRECTORY/current            link to the served one; the predictor follows it

@@ -144,6 +144,18 @@ def test_only_the_newest_days_are_judged_if_so_configured(tmp_path: Path) -> Non
     assert check(gap, tmp_path, config=config).passed
 
 
+def test_where_drift_is_expected_other_behaviour_is_reported_and_does_not_fail_the_batch(tmp_path: Path) -> None:
+    frame = clean_frame(1).copy()
+    last_days = frame["timestamp"] >= frame["timestamp"].iloc[-1].floor("D") - pd.Timedelta(days=1)
+    frame.loc[last_days, "device"] = "tablet"
+    with pytest.raises(ValidationFailedError, match="daily_tablet_share"):
+        check(frame, tmp_path)
+    table = tmp_path / "drifted"
+    write_damaged(frame, table)
+    summary = validate(table, output=tmp_path / "out", config=CONFIG, now=NOW, drift_expected=True)
+    assert summary.passed and status(summary)["daily_tablet_share"] == "failed"
+
+
 def test_a_day_that_is_not_over_is_not_judged_by_its_volume(tmp_path: Path) -> None:
     frame = clean_frame(1)
     now = frame["timestamp"].iloc[-1].floor("D") + pd.Timedelta(hours=9)

@@ -33,11 +33,6 @@ def test_policies_are_equal_until_the_loop_promotes(result: SimulationResult) ->
     assert same and all(same)
 
 
-def test_the_loop_recovers_more_than_the_frozen_champion(result: SimulationResult) -> None:
-    assert result.recovery is not None
-    assert result.recovery.recovered_share > result.recovery.frozen_share
-
-
 def test_a_bad_model_is_rolled_back_without_a_failed_request(result: SimulationResult) -> None:
     act = result.rollback
     assert act is not None

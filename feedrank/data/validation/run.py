@@ -1,6 +1,6 @@
 """Validates a partitioned table: good rows to `clean/`, bad ones to `quarantine/`, and the reports."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +22,11 @@ from feedrank.errors import ValidationFailedError
 from feedrank.storage import new_directory
 from feedrank.tables import COMPRESSION, write_partitioned
 
+DRIFTING = frozenset(
+    f"daily_{figure}"
+    for figure in ("click_rate", "like_rate", "share_rate", "hour_profile", "new_user_share", "new_item_share")
+) | {f"daily_{device}_share" for device in schema.DEVICES}
+"""Rules that a change of the users' behaviour breaks, and no fault of the data alone."""
 CLEAN, QUARANTINE, REPORT, SUMMARY = "clean", "quarantine", "report.html", "summary.json"
 
 
@@ -33,6 +38,7 @@ def validate(
     now: datetime | None = None,
     num_users: int | None = None,
     num_items: int | None = None,
+    drift_expected: bool = False,
 ) -> ValidationSummary:
     """Judges the table `interactions` and writes `output`/clean, quarantine, report.html and summary.json.
 
@@ -42,6 +48,8 @@ def validate(
         now: rows after it are from the future; the clock's time if unset.
         num_users: size of the user catalogue (ids below it), if known.
         num_items: the same for items.
+        drift_expected: days on which users behave otherwise (`DRIFTING`) are reported, and do not fail the batch: what
+            a retraining is for must not stop it.
 
     Raises:
         ValidationFailedError: a table rule failed, or more than `max_bad_share` of the rows is bad.
@@ -51,7 +59,7 @@ def validate(
     moment = datetime.now(UTC) if now is None else now
     limits = Limits(now_us=int(moment.timestamp() * 1_000_000), num_users=num_users, num_items=num_items)
     with new_directory(output) as fresh:
-        summary = _validate(interactions, fresh, config=config, limits=limits)
+        summary = _validate(interactions, fresh, config=config, limits=limits, drift_expected=drift_expected)
         if not summary.passed and (output / CLEAN).is_dir():
             link_tree(output / CLEAN, fresh / CLEAN)
     if not summary.passed:
@@ -61,7 +69,9 @@ def validate(
     return summary
 
 
-def _validate(interactions: Path, fresh: Path, *, config: ValidationConfig, limits: Limits) -> ValidationSummary:
+def _validate(
+    interactions: Path, fresh: Path, *, config: ValidationConfig, limits: Limits, drift_expected: bool
+) -> ValidationSummary:
     types = judge_types(column_types(interactions))
     if not types.passed:
         summary = _summary([types], rows=0, bad=0, span=None, config=config)
@@ -74,7 +84,10 @@ def _validate(interactions: Path, fresh: Path, *, config: ValidationConfig, limi
     history = compare_days(good, config.history) if good.table.num_rows else None
     results = [types, *judge(batch, rules, masks, history, config)]
     span = _span(good)
-    summary = _summary(results, rows=batch.table.num_rows, bad=int(bad.sum()), span=span, config=config)
+    forgiven = DRIFTING if drift_expected else frozenset()
+    summary = _summary(
+        results, rows=batch.table.num_rows, bad=int(bad.sum()), span=span, config=config, forgiven=forgiven
+    )
     quarantine = _with_reasons(batch, rules, masks, bad)
     _write_quarantine(quarantine, fresh / QUARANTINE)
     if summary.passed:
@@ -97,9 +110,12 @@ def _summary(
     bad: int,
     span: tuple[datetime, datetime] | None,
     config: ValidationConfig,
+    forgiven: Set[str] = frozenset(),
 ) -> ValidationSummary:
     share = bad / rows if rows else 0.0
-    problems = [f"{r.name}: {r.message}" for r in results if r.kind == "table" and not r.passed]
+    problems = [
+        f"{r.name}: {r.message}" for r in results if r.kind == "table" and not r.passed and r.name not in forgiven
+    ]
     if share > config.max_bad_share:
         broken = sorted((r for r in results if r.bad_rows), key=lambda r: -r.bad_rows)
         names = ", ".join(f"{r.name} ({r.bad_rows})" for r in broken[:3])

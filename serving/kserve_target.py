@@ -18,8 +18,8 @@ import pyarrow.fs as pafs
 from feedrank.config.promotion import TargetConfig
 from feedrank.model.bundle import CHECKSUMS_FILE
 from feedrank.promotion.changes import PromotionError, Version
-from feedrank.promotion.cluster import api_client, ask, own_namespace
 from feedrank.promotion.serving_target import NotServedError, Predictor, VersionFolders
+from serving.cluster import api_client, ask, own_namespace
 
 GROUP, API_VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 VERSION_ANNOTATION = "feedrank/model-version"

@@ -1,6 +1,5 @@
 """Retrainings as Jobs of a CronJob's template: on a cluster without a KFP server."""
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -8,11 +7,8 @@ from typing import Any
 from feedrank.config.monitoring import RetrainingConfig
 from feedrank.errors import FeedrankError
 from feedrank.monitoring.results import TriggerDecision
-from feedrank.monitoring.triggers import NOT_STARTED, RetrainingLog
-from feedrank.promotion.cluster import api_client, ask, own_namespace
-
-TRIGGER_ENV = "FEEDRANK_TRIGGER"
-"""Carries the monitor's decision, as JSON, to the Job's `feedrank retrain`."""
+from feedrank.monitoring.triggers import NOT_STARTED, TRIGGER_ENV, RetrainingLog
+from serving.cluster import api_client, ask, own_namespace
 
 
 @dataclass(frozen=True)
@@ -52,9 +48,3 @@ class JobRetrainings:
         )
         job = client.V1Job(metadata=metadata, spec=template.spec)
         ask(f"a Job of {what}", lambda: batch.create_namespaced_job(namespace, job))
-
-
-def given_trigger() -> TriggerDecision | None:
-    """The decision that this process was started for, if a monitor made one."""
-    text = os.environ.get(TRIGGER_ENV)
-    return TriggerDecision.model_validate_json(text) if text else None

@@ -1,0 +1,88 @@
+"""The release on the cluster: protocols, log, rights and security contexts."""
+
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from pipelines.kind_demo import NAMESPACE, RELEASE, Cluster
+from serving.kserve_target import VERSION_ANNOTATION
+
+REQUEST = {"user_id": 12, "item_ids": [1, 2, 3], "context": {"device": "mobile"}}
+
+
+def test_all_protocols_answer_with_the_annotated_version(cluster: Cluster, url: str) -> None:
+    version = cluster.get("inferenceservice", RELEASE)["spec"]["predictor"]["annotations"][VERSION_ANNOTATION]
+    product = httpx.post(f"{url}/predict", json=REQUEST)
+    assert product.status_code == 200 and product.json()["model_version"] == version
+    first = httpx.post(f"{url}/v1/models/feedrank-ranker:predict", json={"instances": [REQUEST]})
+    assert first.status_code == 200
+    tensors = [
+        {"name": "user_id", "shape": [1], "datatype": "INT64", "data": [12]},
+        {"name": "item_ids", "shape": [3], "datatype": "INT64", "data": [1, 2, 3]},
+    ]
+    second = httpx.post(f"{url}/v2/models/feedrank-ranker/infer", json={"inputs": tensors})
+    assert second.status_code == 200, second.text
+    assert httpx.get(f"{url}/v2/health/ready").status_code == 200
+
+
+def test_predictions_reach_the_log_on_the_volume(cluster: Cluster, url: str) -> None:
+    user = 1_000_000 + int(time.time())
+    httpx.post(f"{url}/predict", json={**REQUEST, "user_id": user}).raise_for_status()
+    time.sleep(15)  # a file is written every ten seconds
+    script = (
+        "import sys; from datetime import UTC, datetime; import pyarrow.compute as pc; "
+        "from feedrank.prediction_log import read_log; from pathlib import Path; "
+        f"t = read_log(Path('/data/predictions')); print(pc.sum(pc.equal(t['user_id'], {user})).as_py())"
+    )
+    assert cluster.run_job("read-log", cron_job="monitor", command=["python", "-c", script]).split() == ["3"]
+
+
+def pods(cluster: Cluster) -> list[dict[str, Any]]:
+    selector = f"app.kubernetes.io/instance={RELEASE}"
+    return list(cluster.get("pod", "--selector", selector)["items"])
+
+
+def test_every_container_has_a_read_only_root_and_no_rights(cluster: Cluster) -> None:
+    found = [
+        container
+        for pod in pods(cluster)
+        for container in [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+    ]
+    assert found
+    for container in found:
+        context = container["securityContext"]
+        assert context["readOnlyRootFilesystem"] is True, container["name"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"]["drop"] == ["ALL"]
+
+
+def test_the_namespace_enforces_the_restricted_standard(cluster: Cluster) -> None:
+    labels = cluster.get("namespace", NAMESPACE)["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+@pytest.mark.parametrize(
+    ("account", "verb", "what", "allowed"),
+    [
+        ("promoter", "patch", f"inferenceservices/{RELEASE}", True),
+        ("promoter", "patch", "inferenceservices/other", False),
+        ("promoter", "get", "secrets", False),
+        ("monitor", "patch", f"inferenceservices/{RELEASE}", False),
+        ("monitor", "create", "jobs", True),
+        ("predictor", "get", "pods", False),
+    ],
+)
+def test_only_the_promoter_may_change_the_service(
+    cluster: Cluster, account: str, verb: str, what: str, allowed: bool
+) -> None:
+    user = f"system:serviceaccount:{NAMESPACE}:{RELEASE}-{account}"
+    permitted = cluster.allowed(verb, what, user=user)
+    assert permitted is allowed
+
+
+def test_a_killed_pod_comes_back_ready(cluster: Cluster) -> None:
+    name = cluster.get("pod", "--selector", f"serving.kserve.io/inferenceservice={RELEASE}")["items"][0]
+    cluster.kubectl("delete", "pod", name["metadata"]["name"], "--grace-period=1", "--force")
+    cluster.kubectl("rollout", "status", f"deployment/{RELEASE}-predictor", "--timeout=120s")
