@@ -23,7 +23,7 @@ test: $(READY) ## All tests
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy feedrank components pipelines serving
+	$(BIN)/mypy feedrank components pipelines serving manifests
 
 serve: $(READY) ## Serve the champion on http://localhost:8080
 	$(BIN)/feedrank serve
