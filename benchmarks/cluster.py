@@ -41,11 +41,11 @@ def load_job(cluster: Cluster, name: str, *, rate: float, seconds: float) -> Non
     container: dict[str, Any] = {
         "name": "load",
         "image": predictor["containers"][0]["image"],
-        "command": ["python", "/load/load.py", "--host", f"{RELEASE}-predictor", "--port", "80", "--users", "3000"],
+        "command": ["python", "/load/load.py", "--host", f"{RELEASE}-predictor", "--port", "80", "--users", "2000"],
         "securityContext": predictor["containers"][0]["securityContext"],
         "volumeMounts": [{"name": "load", "mountPath": "/load"}, {"name": "tmp", "mountPath": "/tmp"}],
     }
-    container["command"] += ["--rate", str(rate), "--seconds", str(seconds), "--items", "3000"]
+    container["command"] += ["--rate", str(rate), "--seconds", str(seconds), "--items", "1500"]
     pod = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,

@@ -26,7 +26,8 @@ def load_reference(
     config, output = load_config(overrides=config_overrides), Path(monitoring_directory)
     with alerting(output, config=config.monitoring, now=datetime.now(UTC)):
         promoter = configured_promoter(config)
-        promoter.repair()
+        if not config.promotion.target.inference_service:  # on a cluster the monitor may not, retraining does
+            promoter.repair()
         bundle = champion_bundle(promoter, cache=output / "champion")
     shutil.copytree(bundle.reference_directory, reference.path, dirs_exist_ok=True)
     reference.metadata["model_version"] = bundle.metadata.model_version

@@ -31,7 +31,8 @@ CONTEXT, NAMESPACE, RELEASE = "kind-feed", "feedrank", "feedrank"
 IMAGES = [f"feedrank-{stage}:0.1.0" for stage in ("data", "train", "serve", "monitor")]
 CHART, VALUES = "helm/feedrank", "helm/feedrank/values-kind.yaml"
 DIRECTORY = Path("runs/kind-demo")
-CALM_DAYS, DRIFTED_DAYS = 40, 4
+CALM_DAYS, DRIFTED_DAYS, REPLAYED_DAYS = 40, 12, 3
+"""What the platform shows follows the users' new taste after a week."""
 JOB_SECONDS = 900
 POLL_SECONDS = 2.0
 
@@ -163,8 +164,8 @@ def world(today: date) -> GeneratorConfig:
     """The demo's world: it ends yesterday, and other users come to it for the last days."""
     drift_start = today - timedelta(days=DRIFTED_DAYS)
     return GeneratorConfig(
-        num_users=3_000,
-        num_items=3_000,
+        num_users=2_000,
+        num_items=1_500,
         num_interactions=300_000,
         start_date=drift_start - timedelta(days=CALM_DAYS),
         end_date=today - timedelta(days=1),
@@ -183,6 +184,7 @@ class Demo:
     def __init__(self, cluster: Cluster, today: date) -> None:
         self.cluster, self.world = cluster, world(today)
         self.first_drifted = today - timedelta(days=DRIFTED_DAYS)
+        self.first_replayed = today - timedelta(days=REPLAYED_DAYS)
         self.seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
@@ -211,7 +213,7 @@ class Demo:
         with self.step("helm test"):
             cluster.helm("test", RELEASE)
         with self.step("replay the requests of the last days"), cluster.predictor() as url:
-            replayed = replay(url, generate(self.world), since=self.first_drifted)
+            replayed = replay(url, generate(self.world), since=self.first_replayed)
         with self.step("ingest the days that arrived"):
             command = ["feedrank", "ingest", *self._days(arrived=True), "--run-dir", "/data"]
             cluster.run_job("arrival", cron_job="retraining", command=command)

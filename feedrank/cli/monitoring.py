@@ -86,7 +86,8 @@ def monitor(
     wanted: list[TriggerDecision] = []
     with timed("monitored"):
         with alerting(output, config=config.monitoring, now=now):
-            _repair(promoter)
+            if not config.promotion.target.inference_service:  # on a cluster the monitor may not, retraining does
+                _repair(promoter)
             bundle = champion_bundle(promoter, cache=output / "champion")
         result = run_monitor(
             reference_directory=bundle.reference_directory,
