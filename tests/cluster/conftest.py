@@ -15,9 +15,11 @@ def cluster() -> Cluster:
         pytest.skip("needs kubectl")
     found = Cluster()
     try:
-        found.get("inferenceservice", RELEASE)
+        conditions = found.get("inferenceservice", RELEASE).get("status", {}).get("conditions", [])
     except FeedrankError as error:
         pytest.skip(f"needs the release of `make kind-demo` on {CONTEXT} ({str(error)[:120]})")
+    if {"Ready": "True"}.items() - {condition["type"]: condition["status"] for condition in conditions}.items():
+        pytest.skip(f"the release of `make kind-demo` on {CONTEXT} is not ready")
     return found
 
 
