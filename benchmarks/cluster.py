@@ -108,7 +108,7 @@ def changes(cluster: Cluster, challenger: str) -> Figures:
         "upgrade": upgrade,
         "pod_kill": kill,
     }
-    failed = {f"failed_{kind}": failed_during(cluster, f"load-{kind.replace('_', '-')}", change, seconds=150)
+    failed = {f"failed_{kind}": failed_during(cluster, f"load-{kind.replace('_', '-')}", change, seconds=100)
               for kind, change in kinds.items()}  # fmt: skip
     return {**failed, "failed_requests": sum(failed.values())}
 
