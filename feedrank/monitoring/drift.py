@@ -174,6 +174,8 @@ def _test(column: Column, *, engine: DriftEngine, config: MonitoringConfig) -> _
         result = engine.chi_square(before.values, now.values)
         return _Tested(column, result, effect=cramers_v(before.values, now.values))
     result = engine.kolmogorov_smirnov(before.values, now.values)
+    if result.statistic <= config.drift.thresholds.get(column.name, config.drift.ks_threshold):
+        return _Tested(column, result, effect=result.statistic)
     expected = _prolonged(before, now, engine=engine)
     effect = min([result.statistic, *(engine.kolmogorov_smirnov(values, now.values).statistic for values in expected)])
     return _Tested(column, result, effect=effect, trend=result.statistic - effect)
