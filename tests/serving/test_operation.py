@@ -218,7 +218,7 @@ def test_after_sigkill_the_log_is_completed_at_the_next_start(models, tmp_path):
 def test_the_log_is_completed_without_a_start_when_only_the_predictor_dies(models, tmp_path):
     with running(tmp_path, models["v1.0.0"], environment={"LOG__FILE_INTERVAL_SECONDS": "60"}) as predictor:
         assert predictor.predict(1, [1, 2, 3]).status_code == 200
-        time.sleep(0.3)
+        predictor.wait(lambda: bool(psutil.Process(predictor.process.pid).children()))  # the log's process
         predictor.process.kill()
         predictor.process.wait()
     deadline = time.monotonic() + 20
