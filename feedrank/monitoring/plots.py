@@ -51,7 +51,7 @@ def heat_map(history: pa.Table, *, model_version: str) -> str:
     axis.plot(places[:, 1], places[:, 0], "k.", markersize=5)
     axis.set_yticks(range(len(ratio)), ratio.index, fontsize=8)
     labels = [f"{end:%m-%d %H h}" for end in ratio.columns]
-    every = max(1, len(labels) // 10)
+    every = -(-len(labels) // 8)
     axis.set_xticks(range(0, len(labels), every), labels[::every], fontsize=8)
     axis.set_xlabel("end of the window (UTC)", fontsize=8)
     figure.colorbar(image, ax=axis, shrink=0.8, extend="max").set_label("effect / threshold", fontsize=8)
