@@ -14,10 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from benchmarks import predict_load
+from benchmarks.figures import Figures, show
 from benchmarks.predict_load import LoadResult
 from pipelines import kind_demo
 from pipelines.kind_demo import RELEASE, Cluster, install
@@ -29,7 +27,6 @@ TARGETS = {
     "p99_ms_at_300": "< 10",
     "failed_requests": "0",
 }
-Figures = dict[str, float | int | str]
 
 
 def load_job(cluster: Cluster, name: str, *, rate: float, seconds: float) -> None:
@@ -54,9 +51,7 @@ def load_job(cluster: Cluster, name: str, *, rate: float, seconds: float) -> Non
         "volumes": [{"name": "load", "configMap": {"name": "load"}}, {"name": "tmp", "emptyDir": {}}],
     }
     spec = {"backoffLimit": 0, "template": {"spec": pod}}
-    cluster.kubectl("delete", "job", name, "--ignore-not-found")
-    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
-    cluster.kubectl("create", "--filename", "-", content=job)
+    cluster.create_job(name, spec)
 
 
 def load_result(cluster: Cluster, name: str) -> LoadResult:
@@ -79,9 +74,8 @@ def failed_during(cluster: Cluster, name: str, change: Callable[[], object], *, 
 
 def ready_seconds(cluster: Cluster) -> float:
     """The longest time from scheduling to ready of the predictor's pods; Kubernetes notes whole seconds."""
-    pods = cluster.get("pod", "--selector", f"serving.kserve.io/inferenceservice={RELEASE}")["items"]
     times = []
-    for pod in pods:
+    for pod in cluster.predictor_pods():
         when = {c["type"]: datetime.fromisoformat(c["lastTransitionTime"]) for c in pod["status"]["conditions"]}
         times.append((when["Ready"] - when["PodScheduled"]).total_seconds())
     return max(times)
@@ -95,12 +89,11 @@ def changes(cluster: Cluster, challenger: str) -> Figures:
 
     def upgrade() -> None:
         install(cluster, "--reuse-values", "--set", "predictor.replicas=2,config.serving.limits.retry_after_seconds=2")
-        cluster.kubectl("rollout", "status", f"deployment/{RELEASE}-predictor", "--timeout=180s")
+        cluster.wait_for_rollout()
 
     def kill() -> None:
-        pod = cluster.get("pod", "--selector", f"serving.kserve.io/inferenceservice={RELEASE}")["items"][0]
-        cluster.kubectl("delete", "pod", pod["metadata"]["name"])
-        cluster.kubectl("rollout", "status", f"deployment/{RELEASE}-predictor", "--timeout=180s")
+        cluster.kubectl("delete", "pod", cluster.predictor_pods()[0]["metadata"]["name"])
+        cluster.wait_for_rollout()
 
     kinds: dict[str, Callable[[], object]] = {
         "promotion": job("promote-again", "promote", challenger, "--force", "--why", "benchmark"),
@@ -122,7 +115,7 @@ def main() -> None:
     demo = kind_demo.KindDemoSummary.model_validate_json((kind_demo.DIRECTORY / "summary.json").read_text())
     cluster = Cluster()
     install(cluster, "--reuse-values", "--set", "predictor.replicas=2")
-    cluster.kubectl("rollout", "status", f"deployment/{RELEASE}-predictor", "--timeout=180s")
+    cluster.wait_for_rollout()
     load_job(cluster, "load-steady", rate=RATE, seconds=30)
     steady = load_result(cluster, "load-steady")
     figures: Figures = {
@@ -133,11 +126,7 @@ def main() -> None:
         **changes(cluster, demo.retrained_version),
         "ready_seconds": ready_seconds(cluster),
     }
-    table = Table("figure", "measured", "target")
-    for name, value in figures.items():
-        table.add_row(name, str(value), TARGETS.get(name, ""))
-    Console(width=100).print(table)
-    print(json.dumps(figures))
+    show(figures, TARGETS)
 
 
 if __name__ == "__main__":

@@ -25,9 +25,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.figures import show
 from benchmarks.pandas_features import check_equal, pandas_features, to_frame
 from benchmarks.prepared import DEFAULT_ROWS, sized_config, write_files
 from feedrank import stages
@@ -128,14 +127,6 @@ def measure_scaling(rows: int) -> Figures:
     }
 
 
-def show(figures: Figures) -> None:
-    """Prints the figures beside their targets."""
-    table = Table("figure", "measured", "target", title="ETL")
-    for name, value in figures.items():
-        table.add_row(name, f"{value:,.2f}", TARGETS.get(name, ""))
-    Console(width=100).print(table)
-
-
 def main() -> None:
     """Prints the table and, as the last line, the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -146,8 +137,7 @@ def main() -> None:
         folder = Path(name)
         figures = measure_etl(folder, config=config) | measure_features(folder, config=config)
     figures |= measure_scaling(arguments.rows)
-    show(figures)
-    print(json.dumps({"rows": arguments.rows, **{name: round(value, 3) for name, value in figures.items()}}))
+    show({"rows": arguments.rows, **{name: round(value, 3) for name, value in figures.items()}}, TARGETS)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,10 @@ import logging
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from feedrank.config import load_config
 from feedrank.config.simulation import AudienceConfig, SimulationConfig
-from feedrank.simulation.page import headline, save, summary_row
+from feedrank.simulation.page import headline, save, summary_table
 from feedrank.simulation.results import SimulationResult
 from feedrank.simulation.run import Simulation
 
@@ -57,11 +56,7 @@ def main() -> None:
     settings = SMALL if arguments.small else config.simulation
     simulation = Simulation(settings, config, arguments.output, say=lambda text: console.print(text, highlight=False))
     result = simulation.play(second_act=True)
-    rows = [summary_row(name, days) for name, days in result.days.items()]
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*row.values())
-    console.print(table)
+    console.print(summary_table(result))
     console.print(headline(result), highlight=False)
     console.print(f"report: {save(result, arguments.output)}", highlight=False)
     print(json.dumps(figures(result)))

@@ -8,7 +8,6 @@ wrk is needed: apt-get install wrk.
 """
 
 import contextlib
-import json
 import shutil
 import statistics
 import sys
@@ -17,9 +16,8 @@ import time
 from pathlib import Path
 
 import httpx
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.figures import Figures, show
 from benchmarks.predict_bundle import DEFAULT_SIZE, LARGE_SIZE, Size, write_random_bundle
 from benchmarks.predict_load import LoadResult, finish, random_bodies, requests_per_second, start_open_loop
 from benchmarks.predict_servers import Server, peer, predictor
@@ -30,8 +28,6 @@ from feedrank.prediction_log import read_log
 ROUNDS = 3
 RELOADS = 50
 ITEMS = 100
-
-Figures = dict[str, float | int | None]
 
 
 def main() -> None:
@@ -48,7 +44,7 @@ def main() -> None:
             figures |= measure(folder, models)
         print("large …", file=sys.stderr)
         figures |= _large(folder, figures)
-    _show(figures)
+    show(figures, TARGETS)
 
 
 def _model(folder: Path, kind: ModelType, size: Size, version: str = "v1.0.0") -> Path:
@@ -198,14 +194,6 @@ TARGETS = {
     "lost_after_sigkill_ms": "<= 100",
     "start_seconds_500k": "< 10", "rss_gib_500k": "< 1.5", "throughput_ratio_500k": ">= 0.8",
 }  # fmt: skip
-
-
-def _show(figures: Figures) -> None:
-    table = Table("figure", "measured", "target")
-    for name, value in figures.items():
-        table.add_row(name, str(value), TARGETS.get(name, ""))
-    Console(width=100).print(table)
-    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

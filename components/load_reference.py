@@ -21,13 +21,12 @@ def load_reference(
 
     from feedrank import stages
     from feedrank.config import load_config
-    from feedrank.promotion.served import alerting, champion_bundle, configured_promoter
+    from feedrank.promotion.served import alerting, champion_bundle, configured_promoter, repair_before_watching
 
     config, output = load_config(overrides=config_overrides), Path(monitoring_directory)
     with alerting(output, config=config.monitoring, now=datetime.now(UTC)):
         promoter = configured_promoter(config)
-        if not config.promotion.target.inference_service:  # on a cluster the monitor may not, retraining does
-            promoter.repair()
+        repair_before_watching(promoter, config=config)
         bundle = champion_bundle(promoter, cache=output / "champion")
     shutil.copytree(bundle.reference_directory, reference.path, dirs_exist_ok=True)
     reference.metadata["model_version"] = bundle.metadata.model_version

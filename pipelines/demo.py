@@ -14,7 +14,7 @@ from feedrank.cli.model import evaluation_table
 from feedrank.config import load_config
 from feedrank.evaluation.evaluate import Evaluation
 from feedrank.registry import CHAMPION, Registry
-from feedrank.simulation.page import headline, save, summary_row
+from feedrank.simulation.page import headline, save, summary_table
 from feedrank.simulation.results import SimulationResult
 from feedrank.simulation.run import Simulation
 from pipelines.local import LocalRun, run_local
@@ -102,11 +102,7 @@ def show(summary: DemoSummary, run: LocalRun, simulation_page: Path) -> None:
 
 
 def _show_simulation(result: SimulationResult) -> None:
-    rows = [summary_row(name, days) for name, days in result.days.items()]
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*row.values())
-    console.print(table)
+    console.print(summary_table(result))
     console.print(headline(result), highlight=False)
     if (rollback := result.rollback) is not None:
         console.print(

@@ -5,9 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from feedrank.config.monitoring import RetrainingConfig
-from feedrank.errors import FeedrankError
 from feedrank.monitoring.results import TriggerDecision
-from feedrank.monitoring.triggers import NOT_STARTED, TRIGGER_ENV, RetrainingLog
+from feedrank.monitoring.triggers import TRIGGER_ENV, RetrainingLog
 from serving.cluster import api_client, ask, own_namespace
 
 
@@ -24,11 +23,8 @@ class JobRetrainings:
         Raises:
             PromotionError: the Job could not be created; the next monitor then asks again.
         """
-        try:
+        with self.record.starting(trigger.request_id, clock=lambda: datetime.now(UTC)):
             self._create(trigger)
-        except FeedrankError:
-            self.record.finish(trigger.request_id, outcome=NOT_STARTED, now=datetime.now(UTC))
-            raise
 
     def _create(self, trigger: TriggerDecision) -> None:
         from kubernetes import client

@@ -10,9 +10,10 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -26,9 +27,9 @@ from feedrank.config.data import DriftScenario, GeneratorConfig
 from feedrank.data.generator import generate
 from feedrank.errors import FeedrankError
 from pipelines.replay import Replayed, replay
+from serving.kserve_target import SERVICE_LABEL
 
 CONTEXT, NAMESPACE, RELEASE = "kind-feed", "feedrank", "feedrank"
-IMAGES = [f"feedrank-{stage}:0.1.0" for stage in ("data", "train", "serve", "monitor")]
 CHART, VALUES = "helm/feedrank", "helm/feedrank/values-kind.yaml"
 DIRECTORY = Path("runs/kind-demo")
 CALM_DAYS, DRIFTED_DAYS, REPLAYED_DAYS = 40, 12, 3
@@ -86,10 +87,22 @@ class Cluster:
             container["command"] = command
         container["env"] = [*container.get("env", []), *({"name": k, "value": v} for k, v in environment.items())]
         template["spec"]["backoffLimit"] = 0
-        metadata = {"name": name, "labels": template["metadata"].get("labels", {}) if "metadata" in template else {}}
+        self.create_job(name, template["spec"], labels=template.get("metadata", {}).get("labels", {}))
+
+    def create_job(self, name: str, spec: Any, *, labels: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Creates a Job, in place of an earlier one of the name."""
         self.kubectl("delete", "job", name, "--ignore-not-found")
-        job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": template["spec"]}
+        metadata = {"name": name, "labels": dict(labels)}
+        job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
         self.kubectl("create", "--filename", "-", content=job)
+
+    def predictor_pods(self) -> list[Any]:
+        """The pods of the InferenceService."""
+        return list(self.get("pod", "--selector", f"{SERVICE_LABEL}={RELEASE}")["items"])
+
+    def wait_for_rollout(self) -> None:
+        """Returns when all of the predictor's pods are new and ready."""
+        self.kubectl("rollout", "status", f"deployment/{RELEASE}-predictor", "--timeout=180s")
 
     def wait_for_job(self, name: str) -> str:
         """Waits for a Job's end; returns what its last container printed.

@@ -16,7 +16,7 @@ from typing import Any
 from feedrank.config.pipelines import PipelinesConfig
 from feedrank.errors import FeedrankError
 from feedrank.monitoring.results import TriggerDecision
-from feedrank.monitoring.triggers import NOT_STARTED, RetrainingLog
+from feedrank.monitoring.triggers import RetrainingLog
 from pipelines import PIPELINES
 from pipelines.compile import compile_all
 
@@ -180,9 +180,6 @@ class ServerRetrainings:
         """
         parameters = run_parameters("automated_retraining", self.config)
         parameters["trigger"] = trigger.model_dump(mode="json")
-        try:
+        with self.record.starting(trigger.request_id, clock=lambda: datetime.now(UTC)):
             server = PipelineServer(self.config.host, config=self.config)
             server.run("automated_retraining", parameters=parameters, run_name=f"retraining {trigger.request_id}")
-        except PipelineServerError:
-            self.record.finish(trigger.request_id, outcome=NOT_STARTED, now=datetime.now(UTC))
-            raise

@@ -79,15 +79,14 @@ def monitor(
     from feedrank.monitoring.run import monitor as run_monitor
     from feedrank.monitoring.triggers import NOT_STARTED
     from feedrank.monitoring.window import Sources
-    from feedrank.promotion.served import alerting, champion_bundle, configured_promoter
+    from feedrank.promotion.served import alerting, champion_bundle, configured_promoter, repair_before_watching
 
     config, output, now = load_config(), run_dir / "monitoring", at or datetime.now(UTC)
     promoter = configured_promoter(config)
     wanted: list[TriggerDecision] = []
     with timed("monitored"):
         with alerting(output, config=config.monitoring, now=now):
-            if not config.promotion.target.inference_service:  # on a cluster the monitor may not, retraining does
-                _repair(promoter)
+            _print_repair(repair_before_watching(promoter, config=config))
             bundle = champion_bundle(promoter, cache=output / "champion")
         result = run_monitor(
             reference_directory=bundle.reference_directory,
@@ -116,7 +115,7 @@ def retrain(run_dir: RunDirectory = DEFAULT_RUN, why: Why = "asked for by hand")
 
     config = load_config()
     promoter = configured_promoter(config)
-    _repair(promoter)
+    _print_repair(promoter.repair())
     retrainings = _local_retrainings(config, promoter, run_dir)
     trigger = given_trigger() or retrainings.record.decide([why], now=datetime.now(UTC))
     if not trigger.start:
@@ -166,8 +165,7 @@ def _log_folder(config: Config) -> Path:
     return Path(directory)
 
 
-def _repair(promoter: "Promoter") -> None:
-    repaired = promoter.repair()
+def _print_repair(repaired: "Record | None") -> None:
     if repaired is not None:
         console.print("an interrupted change of the champion was ended:", style="yellow")
         _print(repaired)

@@ -50,12 +50,12 @@ class Events:
     clicks: NDArray[np.int8]
     dwell_seconds: NDArray[np.float64]
 
-    @cached_property
-    def values(self) -> dict[str, Ints]:
-        """What a SUM may add up, by column name."""
-        clicks = self.clicks.astype(np.int64)
-        dwell_us = np.rint(self.dwell_seconds * US_PER_SECOND).astype(np.int64)
-        return {schema.CLICK: clicks, CLICKED_DWELL_US: dwell_us * clicks}
+    def summands(self, column: str) -> Ints:
+        """What a SUM adds up: clicks, or the dwell of clicked events in µs."""
+        if column == schema.CLICK:
+            return self.clicks.astype(np.int64)
+        assert column == CLICKED_DWELL_US, column
+        return np.rint(self.dwell_seconds * US_PER_SECOND).astype(np.int64) * self.clicks
 
     @staticmethod
     def from_table(interactions: pa.Table) -> "Events":
@@ -161,7 +161,7 @@ class Folder:
             case Kind.COUNT:
                 return stops - starts
             case Kind.SUM:
-                return _running(self.events.values[aggregate.column][self.grouping.order], starts, stops)
+                return _running(self.events.summands(aggregate.column)[self.grouping.order], starts, stops)
             case Kind.DISTINCT_DAYS:
                 return _running(self._starts_day(times), starts, stops)
             case Kind.FIRST_TIME:

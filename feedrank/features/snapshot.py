@@ -113,7 +113,7 @@ def take_snapshot(interactions: pa.Table, *, cutoff: datetime, config: FeatureCo
         feature_fingerprint=schema.feature_fingerprint(),
         feature_config=config,
         impressions=len(events.times_us),
-        clicks=int(events.values[schema.CLICK].sum()),
+        clicks=int(events.clicks.sum(dtype=np.int64)),
         most_common_device=schema.DEVICES[int(device_counts.argmax())],
     )
     pair_users, pair_items, impressions = _pair_totals(events, users, items, cutoff_us, half_life_us)

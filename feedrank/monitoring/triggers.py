@@ -17,7 +17,7 @@ import filelock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from feedrank.config.monitoring import RetrainingConfig
-from feedrank.errors import StorageError
+from feedrank.errors import FeedrankError, StorageError
 from feedrank.monitoring.jsonlines import append_json_line
 from feedrank.monitoring.results import TriggerDecision
 from feedrank.storage import exclusive
@@ -104,6 +104,15 @@ class RetrainingLog:
                 self.finish(request_id, outcome=f"failed: {type(error).__name__}: {error}", now=clock())
                 raise
             self.finish(request_id, outcome="succeeded", now=clock())
+
+    @contextlib.contextmanager
+    def starting(self, request_id: str, *, clock: Callable[[], datetime]) -> Iterator[None]:
+        """Notes a start elsewhere that fails: it doesn't count, so the next monitor may ask again."""
+        try:
+            yield
+        except FeedrankError:
+            self.finish(request_id, outcome=NOT_STARTED, now=clock())
+            raise
 
     def finish(self, request_id: str, *, outcome: str, now: datetime) -> None:
         """Records the end of a retraining, and so frees the way for the next one."""

@@ -11,7 +11,7 @@ from feedrank.config.monitoring import MonitoringConfig
 from feedrank.config.promotion import TargetConfig
 from feedrank.model.bundle import ModelBundle, load_bundle
 from feedrank.project import project_module
-from feedrank.promotion.changes import PromotionError
+from feedrank.promotion.changes import PromotionError, Record
 from feedrank.promotion.promote import Promoter
 from feedrank.promotion.serving_target import LocalTarget, ServingTarget
 from feedrank.registry import CHAMPION, Registry, bundle_below
@@ -32,6 +32,14 @@ def _serving_target(config: TargetConfig) -> ServingTarget:
         return LocalTarget(config)
     target: ServingTarget = project_module("serving.kserve_target").InferenceServiceTarget(config)
     return target
+
+
+def repair_before_watching(promoter: Promoter, *, config: Config) -> Record | None:
+    """Ends an interrupted change of the champion, as a monitor's first act; None when there is nothing to end.
+
+    On a cluster a monitor may not change what is served, and leaves that to retraining, promote and rollback.
+    """
+    return None if config.promotion.target.inference_service else promoter.repair()
 
 
 def champion_bundle(promoter: Promoter, *, cache: Path) -> ModelBundle:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from rich.table import Table
+
 from feedrank import storage
 from feedrank.config.simulation import PolicyName
 from feedrank.simulation.plots import LABELS, curves
@@ -58,6 +60,15 @@ def summary_row(name: PolicyName, days: list[PolicyDay]) -> dict[str, str]:
         "visits": f"{visits:,}",
         "days": str(len(days)),
     }
+
+
+def summary_table(result: SimulationResult) -> Table:
+    """The same of every policy, for a terminal."""
+    rows = [summary_row(name, days) for name, days in result.days.items()]
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*row.values())
+    return table
 
 
 def _daily(result: SimulationResult) -> list[tuple[str, dict[str, PolicyDay]]]:

@@ -83,6 +83,5 @@ def test_only_the_promoter_may_change_the_service(
 
 
 def test_a_killed_pod_comes_back_ready(cluster: Cluster) -> None:
-    name = cluster.get("pod", "--selector", f"serving.kserve.io/inferenceservice={RELEASE}")["items"][0]
-    cluster.kubectl("delete", "pod", name["metadata"]["name"], "--grace-period=1")
-    cluster.kubectl("rollout", "status", f"deployment/{RELEASE}-predictor", "--timeout=120s")
+    cluster.kubectl("delete", "pod", cluster.predictor_pods()[0]["metadata"]["name"], "--grace-period=1")
+    cluster.wait_for_rollout()
