@@ -13,16 +13,27 @@ def generate_or_ingest(
     *,
     input_paths: list[str],
     mapping: str,
+    data_date: str,
     config_overrides: dict[str, Any],
 ) -> NamedTuple("Outputs", [("synthetic", bool)]):  # type: ignore[valid-type]
-    """Reads `input_paths` through the mapping's YAML text, or generates where there are none; says which it was."""
+    """Reads `input_paths` through the mapping's YAML text, or generates where there are none; says which it was.
+
+    Days after `data_date` (YYYY-MM-DD; "" for none) stay out.
+    """
+    from datetime import date
     from pathlib import Path
 
     from feedrank import stages
     from feedrank.config import load_config
 
     data = load_config(overrides=config_overrides).data
-    summary = stages.generate_or_ingest(Path(interactions.path), input_paths=input_paths, mapping=mapping, config=data)
+    summary = stages.generate_or_ingest(
+        Path(interactions.path),
+        input_paths=input_paths,
+        mapping=mapping,
+        data_date=date.fromisoformat(data_date) if data_date else None,
+        config=data,
+    )
     interactions.metadata.update(summary.model_dump(mode="json", exclude={"output"}))
     stages.say(f"{summary.rows:,} interactions from {summary.start} to {summary.end}")
     return (not input_paths,)

@@ -9,16 +9,18 @@ Folders of a run:
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
@@ -75,26 +77,46 @@ def generate_interactions(
 ) -> Summary:
     """Writes synthetic interactions to `output`, partitioned by day."""
     with storage.new_directory(output) as fresh:
-        rows = write_partitioned(generate(config, progress=progress), fresh)
-    days = partition_days(output)
-    return Summary(output=output, rows=rows, start=days[0][0].isoformat(), end=days[-1][0].isoformat())
+        write_partitioned(generate(config, progress=progress), fresh)
+    return _summary(output)
 
 
-def generate_or_ingest(output: Path, *, input_paths: Sequence[str], mapping: str, config: DataConfig) -> Summary:
+def generate_or_ingest(
+    output: Path, *, input_paths: Sequence[str], mapping: str, data_date: date | None = None, config: DataConfig
+) -> Summary:
     """Writes the interactions of the inputs, read through a mapping (the YAML text; "" without); of the generator if
-    there is no input."""
+    there is no input. Those of days after `data_date` stay out: the output is what it was in the night after that day.
+
+    Raises:
+        DataError: there is no interaction up to `data_date`.
+    """
     from feedrank.data.ingest import ingest
 
-    if not input_paths:
-        return generate_interactions(output, config=config.generator)
-    with tempfile.TemporaryDirectory() as folder:
-        mapping_file = Path(folder) / "mapping.yaml"
-        mapping_file.write_text(mapping, encoding="utf-8")
-        ingested = ingest(input_paths, output=output, mapping=mapping_file if mapping else None, config=config.ingest)
-    days = partition_days(output)
-    return Summary(
-        output=output, rows=ingested.rows_in_table, start=days[0][0].isoformat(), end=days[-1][0].isoformat()
-    )
+    if input_paths:
+        with tempfile.TemporaryDirectory() as folder:
+            mapping_file = Path(folder) / "mapping.yaml"
+            mapping_file.write_text(mapping, encoding="utf-8")
+            ingest(input_paths, output=output, mapping=mapping_file if mapping else None, config=config.ingest)
+    else:
+        generate_interactions(output, config=config.generator)
+    if data_date is not None:
+        _remove_later_days(output, data_date)
+    return _summary(output)
+
+
+def _remove_later_days(interactions: Path, data_date: date) -> None:
+    days = partition_days(interactions)
+    if days[0][0] > data_date:
+        raise DataError(f"there is no interaction up to {data_date}; the first is of {days[0][0]}")
+    for day, folder in days:
+        if day > data_date:
+            shutil.rmtree(folder)
+
+
+def _summary(interactions: Path) -> Summary:
+    days = partition_days(interactions)
+    rows = sum(pq.read_metadata(file).num_rows for _, folder in days for file in folder.glob("*.parquet"))
+    return Summary(output=interactions, rows=rows, start=days[0][0].isoformat(), end=days[-1][0].isoformat())
 
 
 def build_features(interactions: Path, *, output: Path, config: DataConfig) -> Summary:

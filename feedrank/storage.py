@@ -79,6 +79,20 @@ def new_file(path: Path) -> Iterator[Path]:
         fresh.unlink(missing_ok=True)
 
 
+def point_link(link: Path, target: Path) -> None:
+    """Makes `link` a symbolic link to `target` (relative to the link's folder), all or nothing; lasts a crash."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    fresh = _aside(link, "new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.replace(link)
+    folder = os.open(link.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces the file at `path` by `text`, all or nothing."""
     with new_file(path) as fresh:

@@ -37,7 +37,9 @@ def automated_retraining(
     check = check_trigger(trigger=trigger, monitoring_directory=monitoring_directory, config_overrides=config_overrides)
     configured(check, "Check trigger", stage="train", cached=False)
     with dsl.If(check.outputs["Output"] == True, name="Retraining"):  # noqa: E712 - KFP compiles the comparison
-        source = generate_or_ingest(input_paths=input_paths, mapping=mapping, config_overrides=config_overrides)
+        source = generate_or_ingest(
+            input_paths=input_paths, mapping=mapping, data_date="", config_overrides=config_overrides
+        )
         configured(source, "Fetch recent data", stage="data", cached=False)
         validation = validate(
             interactions=source.outputs["interactions"], drift_expected=True, config_overrides=config_overrides

@@ -18,6 +18,7 @@ from pipelines.steps import configured, training_steps
 def etl_and_feature_engineering(
     input_paths: list[str] = [],  # noqa: B006 - KFP takes the default into the compiled pipeline
     mapping: str = "",
+    data_date: str = "",
     start_training: bool = True,
     config_overrides: dict[str, Any] = {},  # noqa: B006
 ) -> None:
@@ -26,10 +27,13 @@ def etl_and_feature_engineering(
     Args:
         input_paths: files, folders, globs or addresses of interactions; synthetic ones are generated if empty.
         mapping: how their columns map to ours, the YAML text of a mapping file.
+        data_date: the last day (YYYY-MM-DD) whose interactions count, for a backfill; all of them if empty.
         start_training: train, evaluate and register a model on the features.
         config_overrides: dotted configuration keys with their values, e.g. {"model.training.epochs": 3}.
     """
-    source = generate_or_ingest(input_paths=input_paths, mapping=mapping, config_overrides=config_overrides)
+    source = generate_or_ingest(
+        input_paths=input_paths, mapping=mapping, data_date=data_date, config_overrides=config_overrides
+    )
     configured(source, "Generate or ingest interactions", stage="data", cached=False)
     validation = validate(
         interactions=source.outputs["interactions"], drift_expected=False, config_overrides=config_overrides

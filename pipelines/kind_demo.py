@@ -34,6 +34,7 @@ CHART, VALUES = "helm/feedrank", "helm/feedrank/values-kind.yaml"
 DIRECTORY = Path("runs/kind-demo")
 CALM_DAYS, DRIFTED_DAYS, REPLAYED_DAYS = 40, 12, 3
 """What the platform shows follows the users' new taste after a week."""
+ARRIVALS = "/data/arrived"
 JOB_SECONDS = 900
 POLL_SECONDS = 2.0
 
@@ -218,6 +219,7 @@ class Demo:
             generator = yaml.safe_dump(self.world.model_dump(mode="json"), default_flow_style=True, width=10**6)
             command = ["feedrank", "generate", "--run-dir", "/data/world"]
             cluster.run_job("world", cron_job="retraining", command=command, FEEDRANK__DATA__GENERATOR=generator)
+            self._arrive("calm-days", self.world.start_date, CALM_DAYS)
         with self.step("train and promote the first model"):
             install(cluster, "--values", self._bootstrap_values())
             (job,) = cluster.get("job", "--selector", "app.kubernetes.io/component=bootstrap")["items"]
@@ -227,9 +229,10 @@ class Demo:
             cluster.helm("test", RELEASE)
         with self.step("replay the requests of the last days"), cluster.predictor() as url:
             replayed = replay(url, generate(self.world), since=self.first_replayed)
-        with self.step("ingest the days that arrived"):
-            command = ["feedrank", "ingest", *self._days(arrived=True), "--run-dir", "/data"]
-            cluster.run_job("arrival", cron_job="retraining", command=command)
+        with self.step("ingest the days that arrived, renew the online features"):
+            self._arrive("drifted-days", self.first_drifted, DRIFTED_DAYS)
+            cluster.run_job("etl-now", cron_job="etl")
+            self._wait_for_features()
         with self.step("monitor"):
             said = cluster.run_job("monitor-now", cron_job="monitor")
         console.print(said.strip(), highlight=False)
@@ -248,14 +251,27 @@ class Demo:
             rolled_back_to=cluster.served_version(),
         )
 
-    def _days(self, *, arrived: bool) -> list[str]:
-        """The folders of the world's days from the drift on, or before it."""
-        first = self.first_drifted if arrived else self.world.start_date
-        days = DRIFTED_DAYS if arrived else CALM_DAYS
-        return [f"/data/world/interactions/date={first + timedelta(days=day)}" for day in range(days)]
+    def _arrive(self, name: str, first: date, days: int) -> None:
+        """Puts days of the world where interactions arrive."""
+        folders = [f"/data/world/interactions/date={first + timedelta(days=day)}" for day in range(days)]
+        script = f'mkdir -p {ARRIVALS} && cp --recursive --link "$@" {ARRIVALS}'
+        self.cluster.run_job(name, cron_job="retraining", command=["sh", "-euc", script, "arrive", *folders])
+
+    def _wait_for_features(self) -> None:
+        """Returns when the predictor uses features of all days.
+
+        Raises:
+            FeedrankError: it does not within a minute.
+        """
+        deadline = time.monotonic() + 60
+        with self.cluster.predictor() as url, Client(url) as client:
+            while (cutoff := client.health()["snapshot_cutoff"]) < self.world.end_date.isoformat():
+                if time.monotonic() > deadline:
+                    raise FeedrankError(f"the predictor still uses features as of {cutoff}; see its /health")
+                time.sleep(POLL_SECONDS)
 
     def _bootstrap_values(self) -> str:
-        values = {"bootstrap": {"enabled": True, "source": "ingest", "inputs": self._days(arrived=False)}}
+        values = {"bootstrap": {"enabled": True, "source": "ingest"}, "interactions": {"inputs": [ARRIVALS]}}
         path = DIRECTORY / "values.yaml"
         storage.write_text(path, yaml.safe_dump(values))
         return str(path)

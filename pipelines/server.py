@@ -7,9 +7,9 @@ import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,15 @@ class PipelineServer:
             for name, cron in schedules.items()
         }
 
+    def backfill(self, days: Sequence[date], *, parameters: Mapping[str, Any]) -> dict[date, str]:
+        """Starts the ETL for each data date; gives the ids of the runs, which wait for each other as KFP sees fit."""
+        name = "etl_and_feature_engineering"
+        given = {**run_parameters(name, self._config), **parameters}
+        return {
+            day: self.run(name, parameters={**given, "data_date": day.isoformat()}, run_name=f"backfill {day}")
+            for day in days
+        }
+
     def _upload(self, file: Path) -> UploadedPipeline:
         version_name = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
         pipeline_id = self._client.get_pipeline_id(file.stem)
@@ -159,7 +168,8 @@ class PipelineServer:
 def run_parameters(name: str, config: PipelinesConfig) -> dict[str, Any]:
     """What a pipeline's runs on the server are started with."""
     runs = config.runs.model_dump(mode="json")
-    if name != "etl_and_feature_engineering" and not runs["input_paths"]:
+    generates = name == "etl_and_feature_engineering" and not config.volume.claim
+    if not runs["input_paths"] and not generates:
         runs["input_paths"] = [runs["feedback"]]
     inputs = PIPELINES[name].component_spec.inputs or {}
     return {key: value for key, value in runs.items() if key in inputs}

@@ -35,8 +35,14 @@ def _mount(task: dsl.PipelineTask) -> None:
         kubernetes.use_config_map_as_volume(task, config_map_name=SETTINGS.config_map, mount_path=CONFIG_DIRECTORY)
         task.set_env_variable("FEEDRANK_CONFIG_DIR", CONFIG_DIRECTORY)
     for variable, reference in SETTINGS.secrets.items():
-        secret, _, key = reference.partition("/")
-        kubernetes.use_secret_as_env(task, secret_name=secret, secret_key_to_env={key: variable})
+        kubernetes.use_secret_as_env(
+            task,
+            secret_name=reference.secret,
+            secret_key_to_env={reference.key: variable},
+            optional=reference.optional,
+        )
+    for variable, value in SETTINGS.environment.items():
+        task.set_env_variable(variable, value)
     if SETTINGS.volume.claim:
         kubernetes.mount_pvc(task, pvc_name=SETTINGS.volume.claim, mount_path=SETTINGS.volume.mount_path)
 

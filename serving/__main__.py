@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serving", description=__doc__)
     parser.add_argument("--model-dir", "--model", dest="model", help="a model folder, or models:/NAME@ALIAS")
-    parser.add_argument("--snapshot", help="a snapshot folder or URI instead of the model's own")
+    parser.add_argument("--snapshot", help="a snapshot folder or URI, used once it is newer than the model's own")
     parser.add_argument("--model-name", help="in the V1 and V2 paths")
     parser.add_argument("--host")
     parser.add_argument("--http-port", type=int, help="0 takes a free port")

@@ -1,6 +1,8 @@
 """The counts of a worker set as JSON (spec section 4) and in Prometheus' text format."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -43,10 +45,19 @@ def as_json(workers: list[Counts]) -> dict[str, float | int | None]:
     }
 
 
-def as_prometheus(workers: list[Counts], *, model_version: str | None, loaded_at: float | None) -> bytes:
+@dataclass(frozen=True)
+class Served:
+    """What is served, for its gauges."""
+
+    model_version: str
+    loaded_at: datetime
+    snapshot_cutoff: datetime
+
+
+def as_prometheus(workers: list[Counts], served: Served | None) -> bytes:
     """The text format."""
     registry = CollectorRegistry()
-    registry.register(_Collector(list(_families(workers, model_version, loaded_at))))
+    registry.register(_Collector(list(_families(workers, served))))
     return generate_latest(registry)
 
 
@@ -58,7 +69,7 @@ class _Collector:
         return self._families
 
 
-def _families(workers: list[Counts], model_version: str | None, loaded_at: float | None) -> Iterator[Metric]:
+def _families(workers: list[Counts], served: Served | None) -> Iterator[Metric]:
     requests = CounterMetricFamily("feedrank_requests", "Answers.", labels=["route", "status"])
     for key, number in _merged(counts.requests for counts in workers).items():
         requests.add_metric(key.split(), number)
@@ -76,9 +87,13 @@ def _families(workers: list[Counts], model_version: str | None, loaded_at: float
         yield CounterMetricFamily(f"feedrank_log_{key}", f"Prediction log: {key.replace('_', ' ')}.", value=number)
     for key, value in _gauges(workers).items():
         yield GaugeMetricFamily(f"feedrank_{key}", f"{key.replace('_', ' ').capitalize()}.", value=value)
-    if model_version is not None and loaded_at is not None:
-        yield InfoMetricFamily("feedrank_model", "The served model.", value={"model_version": model_version})
-        yield GaugeMetricFamily("feedrank_model_loaded_timestamp_seconds", "When it was loaded.", value=loaded_at)
+    if served is not None:
+        yield InfoMetricFamily("feedrank_model", "The served model.", value={"model_version": served.model_version})
+        for name, text, moment in (
+            ("model_loaded", "When it was loaded.", served.loaded_at),
+            ("snapshot_cutoff", "Up to when the online features count.", served.snapshot_cutoff),
+        ):
+            yield GaugeMetricFamily(f"feedrank_{name}_timestamp_seconds", text, value=moment.timestamp())
 
 
 def _version_families(workers: list[Counts]) -> Iterator[Metric]:

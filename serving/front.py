@@ -117,12 +117,10 @@ class Front:
         if JSON in (header(scope, b"accept") or b""):
             return 200, JSON, msgspec.json.encode(exposition.as_json(workers))
         loaded = self._service.loader.current
-        text = exposition.as_prometheus(
-            workers,
-            model_version=None if loaded is None else loaded.model.version,
-            loaded_at=None if loaded is None else loaded.loaded_at.timestamp(),
-        )
-        return 200, PROMETHEUS, text
+        served = None
+        if loaded is not None:
+            served = exposition.Served(loaded.model.version, loaded.loaded_at, loaded.model.snapshot_cutoff)
+        return 200, PROMETHEUS, exposition.as_prometheus(workers, served)
 
     async def _config(self, scope: Scope, _receive: Receive) -> Content:
         self._guards.token(scope)

@@ -18,7 +18,7 @@ import filelock
 from feedrank.config.serving import ReloadConfig
 from feedrank.errors import FeedrankError
 from serving.served_model import ServedModel, read
-from serving.sources import RegistrySource, Revision, Source
+from serving.sources import RegistrySource, Revision, SnapshotSource, Source
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class ModelLoader:
     def __init__(
         self,
         model: Source,
-        snapshot: Source | None,
+        snapshot: SnapshotSource | None,
         *,
         config: ReloadConfig,
         runtime: Path,
@@ -142,7 +142,13 @@ class ModelLoader:
         self._remove_others()
         logger.info(
             "model loaded",
-            extra={"fields": {"model_version": served.version, "seconds": round(time.monotonic() - started, 2)}},
+            extra={
+                "fields": {
+                    "model_version": served.version,
+                    "snapshot_cutoff": served.snapshot_cutoff.isoformat(),
+                    "seconds": round(time.monotonic() - started, 2),
+                }
+            },
         )
         return True
 

@@ -12,6 +12,7 @@ import os
 import pickle
 import struct
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,21 @@ class ServedModel:
     metadata: dict[str, Any]
     model_config: dict[str, Any]
     feature_config: dict[str, Any]
-    snapshot_cutoff: str
+    snapshot_cutoff: datetime
     version_json: bytes
     """The version as a JSON string."""
 
 
 def build(bundle_directory: Path, snapshot_directory: Path | None) -> ServedModel:
-    """Checks a bundle, and lays it out for serving.
+    """Checks a bundle, and lays it out for serving with the later of its own and the given snapshot.
 
     Raises:
         FeedrankError: the bundle or the snapshot can't be used.
     """
     bundle = load_bundle(bundle_directory)
-    snapshot = bundle.snapshot if snapshot_directory is None else load_snapshot(snapshot_directory)
+    snapshot = bundle.snapshot
+    if snapshot_directory is not None:
+        snapshot = max(snapshot, load_snapshot(snapshot_directory), key=lambda known: known.info.cutoff)
     return ServedModel(
         scorer=Scorer.build(bundle, snapshot),
         version=bundle.metadata.model_version,
@@ -54,7 +57,7 @@ def build(bundle_directory: Path, snapshot_directory: Path | None) -> ServedMode
         metadata=bundle.metadata.model_dump(mode="json"),
         model_config=bundle.config.model_dump(mode="json"),
         feature_config=snapshot.info.feature_config.model_dump(mode="json"),
-        snapshot_cutoff=snapshot.info.cutoff.isoformat(),
+        snapshot_cutoff=snapshot.info.cutoff,
         version_json=json.dumps(bundle.metadata.model_version).encode(),
     )
 

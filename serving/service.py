@@ -128,7 +128,7 @@ class Service:
             "model_loaded_at": None if loaded is None else _text(loaded.loaded_at),
             "uptime_seconds": round(time.monotonic() - self._started, 3),
             "last_prediction": None if last is None else _text(datetime.fromtimestamp(last, UTC)),
-            "snapshot_cutoff": None if loaded is None else loaded.model.snapshot_cutoff,
+            "snapshot_cutoff": None if loaded is None else loaded.model.snapshot_cutoff.isoformat(),
             "problems": problems,
         }
 

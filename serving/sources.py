@@ -110,21 +110,27 @@ class SnapshotSource:
     location: str
     cache: Path
 
-    def revision(self) -> Revision:
-        """See `Source`."""
+    def revision(self) -> Revision | None:
+        """The present revision; None while none was published.
+
+        Raises:
+            BundleError: the place can't be reached.
+        """
         try:
             if "://" not in self.location:
                 directory = Path(self.location).resolve()
                 return Revision(directory, _file_key(directory / SNAPSHOT_FILE))
             return self._fetched()
+        except FileNotFoundError:
+            return None
         except OSError as error:
             raise BundleError(f"{self.location}: the snapshot can't be read ({error})") from error
 
-    def _fetched(self) -> Revision:
+    def _fetched(self) -> Revision | None:
         filesystem, path = pafs.FileSystem.from_uri(self.location)
         info = filesystem.get_file_info(f"{path}/{SNAPSHOT_FILE}")
         if not info.is_file:
-            raise BundleError(f"{self.location}: no {SNAPSHOT_FILE} there")
+            return None
         target = self.cache / "snapshots" / f"{info.mtime_ns}-{info.size}"
         if not target.exists():
             with storage.new_directory(target) as fresh:

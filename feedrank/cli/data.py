@@ -8,6 +8,8 @@ import typer
 from feedrank import stages
 from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, progress_bar, timed
 from feedrank.config import load_config
+from feedrank.features.snapshot import publish_snapshot
+from feedrank.model.bundle import SNAPSHOT_FOLDER
 
 
 def generate(run_dir: RunDirectory = DEFAULT_RUN) -> None:
@@ -35,24 +37,40 @@ def ingest(
     console.print_json(summary.model_dump_json())
 
 
-def validate(run_dir: RunDirectory = DEFAULT_RUN) -> None:
+def validate(
+    run_dir: RunDirectory = DEFAULT_RUN,
+    drift_expected: Annotated[
+        bool, typer.Option(help="Days on which users behave otherwise are reported, and fail nothing.")
+    ] = False,
+) -> None:
     """Check the interactions, quarantine bad rows and write the report."""
     from feedrank.data.validation import validate as validate_interactions
 
     output = run_dir / "validated"
     with timed("validated"):
-        summary = validate_interactions(run_dir / "interactions", output=output, config=load_config().data.validation)
+        summary = validate_interactions(
+            run_dir / "interactions",
+            output=output,
+            config=load_config().data.validation,
+            drift_expected=drift_expected,
+        )
     console.print_json(summary.model_dump_json(exclude={"rules"}))
     console.print(f"report: {output / 'report.html'}", highlight=False)
 
 
-def features(run_dir: RunDirectory = DEFAULT_RUN) -> None:
+def features(
+    run_dir: RunDirectory = DEFAULT_RUN,
+    publish: Annotated[
+        Path | None, typer.Option(help="Folder whose link `current` becomes the snapshot, for predictors to follow.")
+    ] = None,
+) -> None:
     """Compute the feature table, its split and the online snapshot from the validated interactions."""
+    output = run_dir / "features"
     with timed("computed features"):
-        summary = stages.build_features(
-            run_dir / "validated" / "clean", output=run_dir / "features", config=load_config().data
-        )
+        summary = stages.build_features(run_dir / "validated" / "clean", output=output, config=load_config().data)
     _print(summary)
+    if publish is not None:
+        console.print(f"published: {publish_snapshot(output / SNAPSHOT_FOLDER, publish)}", highlight=False)
 
 
 def _print(summary: stages.Summary) -> None:

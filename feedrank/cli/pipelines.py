@@ -1,5 +1,6 @@
-"""`feedrank run` and `feedrank pipelines`: the KFP pipelines of the project's folder `pipelines/`."""
+"""`feedrank run`, `backfill` and `pipelines`: the KFP pipelines of the project's folder `pipelines/`."""
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from feedrank.config import load_config
 from feedrank.errors import ConfigError
 from feedrank.project import project_module
 
+DAY = "%Y-%m-%d"
 pipelines_app = typer.Typer(help="Compile the KFP pipelines, or upload them to a server.", no_args_is_help=True)
 
 
@@ -22,15 +24,21 @@ def run(
     parameter: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a pipeline parameter.")] = None,
 ) -> None:
     """Run a pipeline on this machine through kfp.local."""
-    parameters: dict[str, Any] = dict(_parameter(text) for text in parameter or [])
-    if input_:
-        parameters["input_paths"] = [_absolute(path) for path in input_]
-    if mapping is not None:
-        parameters["mapping"] = mapping.read_text(encoding="utf-8") if mapping.is_file() else _missing(mapping)
+    parameters = dict(_parameter(text) for text in parameter or []) | _interactions_of(input_, mapping)
     with timed(f"ran {pipeline}"):
         outcome = project_module("pipelines.local").run_local(pipeline, root=run_dir, parameters=parameters)
     for name, path in outcome.artifacts.items():
         console.print(f"{name}: {path}", highlight=False)
+
+
+def _interactions_of(inputs: list[str] | None, mapping: Path | None) -> dict[str, Any]:
+    """Parameters of the pipelines that read interactions."""
+    parameters: dict[str, Any] = {}
+    if inputs:
+        parameters["input_paths"] = [_absolute(path) for path in inputs]
+    if mapping is not None:
+        parameters["mapping"] = mapping.read_text(encoding="utf-8") if mapping.is_file() else _missing(mapping)
+    return parameters
 
 
 def _parameter(text: str) -> tuple[str, Any]:
@@ -46,6 +54,36 @@ def _absolute(path: str) -> str:
 
 def _missing(path: Path) -> str:
     raise ConfigError(f"{path}: no such mapping file; see config/mappings/ for examples")
+
+
+def backfill(
+    first: Annotated[datetime, typer.Option("--from", formats=[DAY], help="First data date.")],
+    last: Annotated[datetime, typer.Option("--to", formats=[DAY], help="Last data date.")],
+    run_dir: RunDirectory = DEFAULT_RUN,
+    input_: Annotated[list[str] | None, typer.Option("--input", help="Your own interactions.")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="How their columns map to ours.")] = None,
+    train: Annotated[bool, typer.Option(help="Train and register a model for each date, too.")] = False,
+    host: Annotated[str | None, typer.Option(help="A KFP server's API, whose runs they are; else here.")] = None,
+) -> None:
+    """Run the ETL once for every data date of a range, as in the night after it: with what had happened by then."""
+    days = [first.date() + timedelta(days=day) for day in range((last - first).days + 1)]
+    if not days:
+        raise ConfigError(f"--from {first:{DAY}} is after --to {last:{DAY}}; there is no date between them")
+    parameters = _interactions_of(input_, mapping) | {"start_training": train}
+    if host is not None:
+        config = load_config().pipelines.model_copy(update={"host": host})
+        server = project_module("pipelines.server").PipelineServer(host, config=config)
+        for day, run_id in server.backfill(days, parameters=parameters).items():
+            console.print(f"{day}: run {run_id}", highlight=False)
+        return
+    for day in days:
+        with timed(f"ran {day}"):
+            outcome = project_module("pipelines.local").run_local(
+                "etl_and_feature_engineering",
+                root=run_dir / "backfill" / f"date={day}",
+                parameters=parameters | {"data_date": day.isoformat()},
+            )
+        console.print(f"features: {outcome.artifacts['features']}", highlight=False)
 
 
 @pipelines_app.command("compile")
@@ -86,4 +124,5 @@ def upload(
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command()(run)
+    app.command()(backfill)
     app.add_typer(pipelines_app, name="pipelines")

@@ -72,10 +72,20 @@ class VolumeConfig(Section):
     mount_path: str = "/data"
 
 
+class SecretKey(Section):
+    """A value in a Secret of the namespace that runs are started in."""
+
+    secret: str
+    key: str
+    optional: bool = Field(default=False, description="a task starts without it, too")
+
+
 class RunsConfig(Section):
     """Parameters of the scheduled and triggered runs: where their data are, as the tasks see it."""
 
-    input_paths: tuple[str, ...] = Field(default=(), description="all interactions; synthetic ones if empty")
+    input_paths: tuple[str, ...] = Field(
+        default=(), description="all interactions; if empty `feedback`, but synthetic ones for an ETL without a volume"
+    )
     mapping: str = Field(default="", description="how their columns map to ours, the YAML text of a mapping file")
     predictions: str = "/data/predictions"
     feedback: str = "/data/interactions"
@@ -90,7 +100,8 @@ class PipelinesConfig(Section):
     runs: RunsConfig = RunsConfig()
     volume: VolumeConfig = VolumeConfig()
     config_map: str = Field(default="", description="with the files of config/, for tasks on a cluster; empty: none")
-    secrets: dict[str, str] = Field(default={}, description="environment variable of the tasks: SECRET/KEY")
+    secrets: dict[str, SecretKey] = Field(default={}, description="environment variables of the tasks from Secrets")
+    environment: dict[str, str] = Field(default={}, description="further environment variables of the tasks")
     images: ImagesConfig = ImagesConfig()
     schedules: SchedulesConfig = SchedulesConfig()
     service_account: str = Field(default="pipeline-runner", min_length=1)

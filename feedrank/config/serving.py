@@ -53,7 +53,9 @@ class ServingConfig(Section):
 
     model_name: str = Field(default="feedrank-ranker", min_length=1, description="in the V1 and V2 paths")
     model: str = Field(default="/mnt/models", description="a model folder, or models:/NAME@ALIAS")
-    snapshot: str | None = Field(default=None, description="a snapshot folder or URI instead of the model's own")
+    snapshot: str | None = Field(
+        default=None, description="a snapshot folder or URI, used once it is newer than the model's own"
+    )
     host: str = "0.0.0.0"
     http_port: int = Field(default=8080, ge=0, le=65535)
     grpc_port: int = Field(default=8081, ge=0, le=65535, description="0 for no gRPC")

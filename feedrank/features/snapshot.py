@@ -1,5 +1,6 @@
 """The online snapshot: the aggregates of every user, item and pair as of a cut-off, for the predictor."""
 
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,9 @@ from feedrank.features.definitions import (
     Kind,
 )
 from feedrank.tables import COMPRESSION, read_parquet
+
+CURRENT = "current"
+"""The published snapshot, in a folder of published ones."""
 
 
 class SnapshotInfo(BaseModel):
@@ -178,6 +182,29 @@ def save_snapshot(snapshot: Snapshot, directory: Path) -> None:
     }
     pq.write_table(pa.table(columns), directory / "user_item.parquet", compression=COMPRESSION)
     storage.write_text(directory / "snapshot.json", snapshot.info.model_dump_json(indent=2))
+
+
+def publish_snapshot(source: Path, directory: Path) -> Path:
+    """Makes a saved snapshot the one that predictors follow, `DIRECTORY/current`; gives its folder.
+
+    The one before stays for a predictor that is just reading it.
+
+    Raises:
+        BundleError: it is of another feature schema than this code.
+        StorageError: another run is publishing.
+    """
+    cutoff = load_snapshot(source).info.cutoff
+    link = directory / CURRENT
+    with storage.exclusive(link):
+        before = link.resolve()
+        published = directory / f"{cutoff:%Y%m%dT%H%M%S%f}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+        with storage.new_directory(published) as fresh:
+            shutil.copytree(source, fresh, dirs_exist_ok=True)
+        storage.point_link(link, Path(published.name))
+        for folder in directory.glob("[0-9]*"):
+            if folder not in (before, published.resolve()):
+                shutil.rmtree(folder, ignore_errors=True)
+    return published
 
 
 def load_snapshot(directory: Path) -> Snapshot:

@@ -156,15 +156,7 @@ class LocalTarget:
             return
         if not self.folders.folder(model_version).is_dir():
             raise PromotionError(f"{self.folders.folder(model_version)}: no such version; stage it first")
-        fresh = self.link.with_name(".current.new")
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(Path("versions") / model_version)
-        fresh.replace(self.link)
-        storage_folder = os.open(self.link.parent, os.O_RDONLY)
-        try:
-            os.fsync(storage_folder)
-        finally:
-            os.close(storage_folder)
+        storage.point_link(self.link, Path("versions") / model_version)
 
     def smoke(self, model_version: str) -> None:
         """See `ServingTarget`."""

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +16,8 @@ import pytest
 from feedrank import schema, storage
 from feedrank.config.data import GeneratorConfig
 from feedrank.data.generator import generate
-from feedrank.tables import read_partitioned
+from feedrank.features.snapshot import load_snapshot
+from feedrank.tables import partition_days, read_partitioned
 
 FEEDRANK = Path(sys.executable).with_name("feedrank")
 SMALL = {
@@ -54,6 +56,29 @@ def test_the_steps_lead_from_data_to_a_registered_model(run_dir):
     assert (run_dir / "evaluation" / "report.html").exists()
     registry = {"FEEDRANK__MODEL__REGISTRY__TRACKING_URI": f"sqlite:///{run_dir}/mlflow.db"}
     assert "v1.0.0" in run("models", environment=registry).stdout
+
+
+def test_features_are_published_for_predictors_to_follow(run_dir, tmp_path):
+    result = run("features", "--run-dir", run_dir, "--publish", tmp_path / "online")
+    assert result.returncode == 0, result.stderr
+    published, own = (load_snapshot(path) for path in (tmp_path / "online" / "current", run_dir / "features/snapshot"))
+    assert published.info == own.info
+
+
+def test_a_backfill_uses_what_had_happened_by_each_date(run_dir, tmp_path):
+    inputs = ["--input", run_dir / "interactions"]
+    result = run("backfill", "--from", "2024-10-30", "--to", "2024-10-31", "--run-dir", tmp_path, *inputs)
+    assert result.returncode == 0, result.stderr
+    everything = read_partitioned(run_dir / "features", end=date(2024, 10, 30))
+    for day in (30, 31):
+        (features,) = (tmp_path / "backfill" / f"date=2024-10-{day}").glob("pipelines/*/compute-features/features")
+        assert [found for found, _ in partition_days(features)][-1] == date(2024, 10, day)
+        assert load_snapshot(features / "snapshot").info.cutoff.date() == date(2024, 10, day)
+        assert read_partitioned(features, end=date(2024, 10, 30)).equals(everything)
+    wrong_order = run("backfill", "--from", "2024-10-31", "--to", "2024-10-30", "--run-dir", tmp_path)
+    assert_refused(wrong_order, "--from 2024-10-31 is after --to 2024-10-30")
+    too_early = run("backfill", "--from", "2020-01-01", "--to", "2020-01-01", "--run-dir", tmp_path, *inputs)
+    assert_refused(too_early, "no interaction up to 2020-01-01; the first is of 2024-10-01")
 
 
 def test_generating_again_gives_the_same_rows(run_dir, tmp_path):

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from feedrank import schema
 from feedrank.config.data import FeatureConfig
-from feedrank.errors import DataError
+from feedrank.errors import BundleError, DataError
 from feedrank.features import offline
 from feedrank.features.offline import compute_features
 from feedrank.features.online import online_features
-from feedrank.features.snapshot import load_snapshot, save_snapshot, take_snapshot
+from feedrank.features.snapshot import load_snapshot, publish_snapshot, save_snapshot, take_snapshot
 from feedrank.tables import timestamps_us
 
 CONFIG = FeatureConfig()
@@ -165,6 +165,33 @@ def test_a_snapshot_survives_saving(tmp_path):
         assert (before.ids == after.ids).all()
         assert all((values == after.columns[a]).all() for a, values in before.columns.items())
     assert loaded.pairs.counts(0, loaded.items.rows(np.array([1, 3, 9]))).tolist() == [2, 0, 0]
+
+
+def test_the_published_snapshot_is_the_last_one_and_the_one_before_stays(tmp_path):
+    folders = []
+    for hours in (1, 2, 3):
+        source = tmp_path / str(hours)
+        source.mkdir()
+        cutoff = datetime(2024, 3, 1, hours, tzinfo=UTC)
+        save_snapshot(take_snapshot(table_of([(0, 0, 0, True, 1.0, 0)]), cutoff=cutoff, config=CONFIG), source)
+        folders.append(publish_snapshot(source, tmp_path / "online"))
+        assert load_snapshot(tmp_path / "online" / "current").info.cutoff == cutoff
+    assert [folder.exists() for folder in folders] == [False, True, True]
+
+
+def test_a_snapshot_of_another_feature_schema_is_not_published(tmp_path):
+    source, online = tmp_path / "features", tmp_path / "online"
+    source.mkdir()
+    snapshot = take_snapshot(
+        table_of([(0, 0, 0, True, 1.0, 0)]), cutoff=datetime(2024, 3, 2, tzinfo=UTC), config=CONFIG
+    )
+    save_snapshot(snapshot, source)
+    publish_snapshot(source, online)
+    text = (source / "snapshot.json").read_text()
+    (source / "snapshot.json").write_text(text.replace(snapshot.info.feature_fingerprint, "other"))
+    with pytest.raises(BundleError, match="compute the features again"):
+        publish_snapshot(source, online)
+    assert load_snapshot(online / "current").info == snapshot.info
 
 
 def test_the_table_has_the_promised_schema_and_time_order():

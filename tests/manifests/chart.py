@@ -14,7 +14,7 @@ PROFILES: dict[str, tuple[str, ...]] = {
         f"--values={CHART / 'values-kind.yaml'}",
         "--set=retraining.runner=kfp,pipelines.token=true,pipelines.protectApi.enabled=true",
         "--set=predictor.token.existingSecret=token,monitor.alerts.existingSecret=alerts",
-        "--set=storage.s3.existingSecret=s3,mlflow.artifacts=s3://bucket/mlflow",
+        "--set=storage.s3.existingSecret=s3,storage.s3.endpoint=http://s3:9000,mlflow.artifacts=s3://bucket/mlflow",
     ),
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from feedrank.config import Config, load_config
+from feedrank.config.pipelines import SecretKey
 from manifests import render
 from tests.manifests.chart import PROFILES, only, pods, rendered
 
@@ -88,6 +89,17 @@ def test_pods_read_a_valid_configuration(profile: str, tmp_path: Path) -> None:
     assert all(path.is_absolute() for path in [*written, config.serving.reload.cache_directory])
 
 
+def test_tasks_of_kfp_get_the_secrets_that_jobs_get(tmp_path: Path) -> None:
+    pipelines = config_of(rendered("kfp"), tmp_path).pipelines
+    assert pipelines.secrets["FEEDRANK_TOKEN"] == SecretKey(secret="token", key="token")
+    assert pipelines.secrets["AWS_ACCESS_KEY_ID"].secret == "s3"
+    assert pipelines.secrets["FEEDRANK_SLACK_WEBHOOK"] == SecretKey(
+        secret="alerts", key="FEEDRANK_SLACK_WEBHOOK", optional=True
+    )
+    assert pipelines.environment == {"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": "http://s3:9000"}
+    assert not config_of(rendered(), tmp_path).pipelines.secrets
+
+
 def test_the_configuration_differs_from_the_defaults_only_where_the_chart_says_so(tmp_path: Path) -> None:
     given = config_of(rendered(), tmp_path).model_dump(mode="json")
     defaults = load_config(render.ROOT / "config", environ={}).model_dump(mode="json")
@@ -102,6 +114,7 @@ def test_the_configuration_differs_from_the_defaults_only_where_the_chart_says_s
         "/promotion/target/directory",
         "/promotion/target/inference_service",
         "/promotion/target/url",
+        "/serving/snapshot",
         "/serving/log/directory",
         "/serving/log/spool_directory",
         "/serving/reload/cache_directory",
@@ -176,7 +189,7 @@ def test_policies_cover_every_pod(profile: str) -> None:
         ("config.monitoring.drift.engine=magic", "/config/monitoring/drift/engine"),
         ("config.serving.drain.delay=3", "/config/serving/drain"),
         ("config.simulation.seed=1", "/config"),
-        ("bootstrap.enabled=true,bootstrap.source=ingest", "bootstrap.inputs"),
+        ("bootstrap.enabled=true,bootstrap.source=ingest", "interactions.inputs"),
         ("predictor.autoscaling.enabled=true,predictor.replicas=9", "predictor.autoscaling.maxReplicas"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import yaml
@@ -25,7 +26,8 @@ def exposed() -> set[str]:
             ("log_queue_requests", "log_spool_bytes", "log_lag_seconds", "log_failing", "ready_workers"), 1.0
         ),
     )
-    text = exposition.as_prometheus([counts], model_version="v1.0.0", loaded_at=1.0).decode()
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    text = exposition.as_prometheus([counts], exposition.Served("v1.0.0", moment, moment)).decode()
     return {line.split("{")[0].split()[0] for line in text.splitlines() if not line.startswith("#")}
 
 

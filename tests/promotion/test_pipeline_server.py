@@ -1,10 +1,11 @@
 """Uploading, running and scheduling through kfp's client against a stand-in for the KFP API over real HTTP."""
 
+import itertools
 import json
 import threading
 import urllib.parse
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -12,10 +13,10 @@ import kfp_server_api
 import pytest
 
 from feedrank.config.monitoring import RetrainingConfig
-from feedrank.config.pipelines import PipelinesConfig, RunsConfig
+from feedrank.config.pipelines import PipelinesConfig, RunsConfig, VolumeConfig
 from feedrank.monitoring.results import TriggerDecision
 from feedrank.monitoring.triggers import RetrainingLog
-from pipelines.server import PipelineServer, PipelineServerError, ServerRetrainings
+from pipelines.server import PipelineServer, PipelineServerError, ServerRetrainings, run_parameters
 
 API = "/apis/v2beta1"
 
@@ -58,9 +59,10 @@ class StandIn(ThreadingHTTPServer):
             name: [] for name in ("experiments", "pipelines", "pipeline_versions", "runs", "recurringruns")
         }
         self.deleted: list[str] = []
+        self._numbers = itertools.count()
 
     def keep(self, kind: str, key: str, content: dict[str, Any]) -> dict[str, Any]:
-        content = {key: f"{kind}-{len(self.kept[kind])}", **content}
+        content = {key: f"{kind}-{next(self._numbers)}", **content}
         self.kept[kind].insert(0, content)
         return content
 
@@ -195,6 +197,23 @@ def test_installing_schedules_every_pipeline_with_its_parameters(server, stand_i
     jobs = {job["display_name"]: job["runtime_config"]["parameters"] for job in stand_in.kept["recurringruns"]}
     assert jobs["monitoring_and_drift_detection"]["predictions"] == "/data/predictions"
     assert jobs["automated_retraining"]["input_paths"] == ["/data/interactions"]
+    assert jobs["etl_and_feature_engineering"]["input_paths"] == [], "there is no volume to read, so it generates"
+
+
+def test_with_a_volume_the_etl_reads_what_arrived_there():
+    config = PipelinesConfig(volume=VolumeConfig(claim="feedrank-data"))
+    assert run_parameters("etl_and_feature_engineering", config)["input_paths"] == ["/data/interactions"]
+
+
+def test_a_backfill_is_a_run_for_each_data_date(server, stand_in):
+    server.upload()
+    days = [date(2024, 5, 1), date(2024, 5, 2)]
+    started = server.backfill(days, parameters={"start_training": False})
+    runs = {run["run_id"]: run for run in stand_in.kept["runs"]}
+    for day in days:
+        run = runs[started[day]]
+        assert run["display_name"] == f"backfill {day}"
+        assert run["runtime_config"]["parameters"]["data_date"] == day.isoformat()
 
 
 def test_a_pipeline_that_was_not_uploaded_and_a_server_that_is_down_are_named(server):

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -20,6 +21,7 @@ import tritonclient.grpc as triton_grpc
 from conftest import Predictor, log_lines, running
 
 from feedrank import schema
+from feedrank.features.snapshot import SnapshotInfo, publish_snapshot
 from feedrank.model.bundle import CHECKSUMS_FILE
 from feedrank.prediction_log import read_log
 from serving.metrics import STALE_SECONDS
@@ -166,17 +168,26 @@ def test_a_model_that_cannot_be_used_keeps_the_old_one_serving_and_shows(models,
         assert predictor.health()["status"] == "ok"
 
 
-def test_a_snapshot_of_its_own_is_used_and_reloaded(models, tmp_path):
-    snapshot = copy(models["v1.0.1"] / "snapshot", tmp_path / "snapshot")
-    with running(tmp_path / "run", models["v1.0.0"], "--snapshot", str(snapshot)) as predictor:
-        own = predictor.predict(5, [1, 2], timestamp="2024-11-16T00:00:00Z").json()["predictions"]
-        for file in (models["v1.0.0"] / "snapshot").iterdir():  # snapshot.json last, as a writer leaves it
-            if file.name != "snapshot.json":
-                shutil.copy(file, snapshot)
-        shutil.copy(models["v1.0.0"] / "snapshot" / "snapshot.json", snapshot)
-        predictor.wait(lambda: predictor.metric("feedrank_reloads_total", result="ok") == 2)
-        other = predictor.predict(5, [1, 2], timestamp="2024-11-16T00:00:00Z").json()["predictions"]
-        assert own != other
+def test_online_features_are_those_published_once_they_are_newer_than_the_models(models, tmp_path):
+    published = tmp_path / "online"
+    newer = copy(models["v1.0.1"] / "snapshot", tmp_path / "newer")
+    info = SnapshotInfo.model_validate_json((newer / "snapshot.json").read_text())
+    cutoff = info.cutoff + timedelta(days=1)
+    (newer / "snapshot.json").write_text(info.model_copy(update={"cutoff": cutoff}).model_dump_json())
+
+    def scores():
+        answer = predictor.predict(5, [1, 2], timestamp="2024-12-16T00:00:00Z").json()
+        return {p["item_id"]: p["score"] for p in answer["predictions"]}
+
+    with running(tmp_path / "run", models["v1.0.0"], "--snapshot", str(published / "current")) as predictor:
+        own = scores()
+        publish_snapshot(newer, published)
+        predictor.wait(lambda: predictor.health()["snapshot_cutoff"] == cutoff.isoformat())
+        assert predictor.metric("feedrank_snapshot_cutoff_timestamp_seconds") == cutoff.timestamp()
+        assert scores() != pytest.approx(own)
+        publish_snapshot(models["v1.0.1"] / "snapshot", published)
+        predictor.wait(lambda: predictor.metric("feedrank_reloads_total", result="ok") == 3)
+        assert scores() == pytest.approx(own)
 
 
 def test_sigterm_under_load_drains_without_a_failure_or_a_lost_row(models, tmp_path):

@@ -41,8 +41,10 @@ def test_a_snapshot_comes_from_a_folder_or_a_uri(models: dict[str, Path], tmp_pa
     assert {f.name for f in fetched.directory.iterdir()} == {f.name for f in folder.iterdir()}
     assert SnapshotSource(f"file://{folder}", tmp_path).revision() == fetched
     for missing in (str(tmp_path / "nowhere"), f"file://{tmp_path}/nowhere"):
-        with pytest.raises(BundleError, match="nowhere"):
-            SnapshotSource(missing, tmp_path).revision()
+        assert SnapshotSource(missing, tmp_path).revision() is None, "none was published yet"
+    (tmp_path / "file").touch()
+    with pytest.raises(BundleError, match="file: the snapshot can't be read"):
+        SnapshotSource(str(tmp_path / "file"), tmp_path).revision()
 
 
 def test_an_alias_of_the_registry_is_followed(models: dict[str, Path], tmp_path: Path, monkeypatch):

@@ -84,13 +84,21 @@ resources:
       key: {{ $key }}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- range $name, $value := include "feedrank.s3Settings" . | fromYaml }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- end }}
+
+{{/* Where S3 is, as environment variables. */}}
+{{- define "feedrank.s3Settings" -}}
+{{- with .Values.storage.s3 }}
 {{- if or .existingSecret .endpoint }}
-- name: AWS_REGION
-  value: {{ .region }}
+AWS_REGION: {{ .region }}
 {{- end }}
 {{- with .endpoint }}
-- name: AWS_ENDPOINT_URL
-  value: {{ . }}
+AWS_ENDPOINT_URL: {{ . }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -146,6 +154,15 @@ the ServiceAccount's token, which no other container of the pod gets).
     {{- end }}
 {{- end }}
 
+{{/* What `feedrank ingest` reads, as a YAML list. */}}
+{{- define "feedrank.ingestArguments" -}}
+{{- $arguments := .Values.interactions.inputs }}
+{{- if .Values.interactions.mapping }}
+{{- $arguments = concat $arguments (list "--mapping" "/etc/feedrank/mapping.yaml") }}
+{{- end }}
+{{- $arguments | toYaml }}
+{{- end }}
+
 {{/* The volumes of such steps. */}}
 {{- define "feedrank.stepVolumes" -}}
 - name: config
@@ -191,8 +208,8 @@ the ServiceAccount's token, which no other container of the pod gets).
 {{- if eq .Values.images.tag "latest" }}
 {{- fail "images.tag: latest moves, and Kubernetes would not notice; name a version" }}
 {{- end }}
-{{- if and (eq .Values.bootstrap.source "ingest") .Values.bootstrap.enabled (not .Values.bootstrap.inputs) }}
-{{- fail "bootstrap.inputs: name the files to ingest, or set bootstrap.source to generate" }}
+{{- if and (eq .Values.bootstrap.source "ingest") .Values.bootstrap.enabled (not .Values.interactions.inputs) }}
+{{- fail "interactions.inputs: name the files to ingest, or set bootstrap.source to generate" }}
 {{- end }}
 {{- if and .Values.predictor.autoscaling.enabled (lt (int .Values.predictor.autoscaling.maxReplicas) (int .Values.predictor.replicas)) }}
 {{- fail (printf "predictor.autoscaling.maxReplicas: %v is below predictor.replicas, %v" .Values.predictor.autoscaling.maxReplicas .Values.predictor.replicas) }}
