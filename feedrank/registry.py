@@ -6,7 +6,6 @@ this module, so that MLflow can score with it and nothing is pickled.
 
 import contextlib
 import json
-import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from feedrank import schema, storage
+from feedrank import mlflow_settings, schema, storage
 from feedrank.config.model import ModelConfig, RegistryConfig
 from feedrank.data.links import link_tree
 from feedrank.errors import RegistryError
@@ -81,7 +80,7 @@ class Registry:
         Raises:
             RegistryError: it can't be reached.
         """
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # for some small files
+        mlflow_settings.set_defaults()
         import mlflow
 
         self.config = config

@@ -16,7 +16,7 @@ image() {
     --excludes <(printf '%s\n' "${@:3}")
 }
 image data "data pipelines" < /dev/null
-image train "data train pipelines" < /dev/null
+image train "data train pipelines registry-server" < /dev/null
 # Unused parts of what we use: the image perturbations of alibi-detect; in serve, MLflow beyond its client, and the
 # protobuf compiler that KServe asks for.
 image monitor "monitor pipelines" opencv-python scikit-image < /dev/null

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pyarrow.fs as pafs
 
-from feedrank import storage
+from feedrank import mlflow_settings, storage
 from feedrank.errors import BundleError, RegistryError
 from feedrank.model.bundle import CHECKSUMS_FILE, METADATA_FILE
 
@@ -80,6 +80,7 @@ class RegistrySource:
 
     def revision(self) -> Revision:
         """See `Source`."""
+        mlflow_settings.set_defaults()
         import mlflow
         from mlflow.exceptions import MlflowException
 

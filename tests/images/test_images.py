@@ -20,7 +20,10 @@ BASE = "python:3.11-slim-bookworm"
 MAX_SERVE_MB = 700
 IMPORTED = {
     "data": ["great_expectations", "kfp.client", "kfp.kubernetes", "pipelines", "feedrank.stages"],
-    "train": ["torch", "great_expectations", "kfp.client", "kubernetes", "mlflow.pyfunc", "feedrank.promotion.retrain"],
+    "train": [
+        *("torch", "great_expectations", "kfp.client", "kubernetes", "mlflow.pyfunc", "feedrank.promotion.retrain"),
+        *("mlflow.server", "psycopg", "boto3"),
+    ],
     "serve": ["mlflow", "serving.service", "serving.kserve_model", "feedrank.client"],
     "monitor": ["alibi_detect.cd", "kfp.client", "mlflow", "feedrank.monitoring.run", "feedrank.promotion.served"],
 }

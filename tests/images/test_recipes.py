@@ -6,13 +6,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 ROOT = Path(__file__).parents[2]
 BASE = "python:3.11-slim-bookworm"
 LOCKS = ROOT / "requirements" / "images"
 EXTRAS = {
     "data": {"data", "pipelines"},
-    "train": {"data", "train", "pipelines"},
+    "train": {"data", "train", "pipelines", "registry-server"},
     "serve": {"serve"},
     "monitor": {"monitor", "pipelines"},
 }
@@ -101,6 +102,10 @@ def test_every_package_is_pinned_by_its_hash(name):
 def test_versions_are_those_that_the_tests_run_with(name):
     tested = pins(ROOT / "requirements" / "all.txt")
     assert {package: tested.get(package) for package in pins(LOCKS / f"{name}.txt")} == pins(LOCKS / f"{name}.txt")
+
+
+def test_train_has_the_driver_that_sqlalchemy_takes_for_the_database_of_mlflow():
+    assert make_url("postgresql://host/database").get_dialect().driver in pins(LOCKS / "train.txt")
 
 
 def test_both_builds_of_torch_have_one_version():
