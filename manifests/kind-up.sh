@@ -5,7 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ -x ../shared/cluster/up ]; then
-  exec ../shared/cluster/up --config "$PWD/kind-config.yaml"
+  ../shared/cluster/up --config "$PWD/kind-config.yaml"
+  exec manifests/network-policies.sh
 fi
 for program in docker kind kubectl; do
   command -v "$program" > /dev/null || { echo "kind-up: $program is missing; install it and run this again" >&2; exit 1; }

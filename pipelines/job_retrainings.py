@@ -41,6 +41,9 @@ class JobRetrainings:
             name=f"{name}-{trigger.request_id[:8]}",
             labels=template.metadata.labels,
             annotations={"feedrank/reasons": "; ".join(trigger.reasons)},
+            owner_references=[  # it goes when the release is uninstalled
+                client.V1OwnerReference(api_version="batch/v1", kind="CronJob", name=name, uid=cron_job.metadata.uid)
+            ],
         )
         job = client.V1Job(metadata=metadata, spec=template.spec)
         ask(f"a Job of {what}", lambda: batch.create_namespaced_job(namespace, job))

@@ -6,15 +6,10 @@ a retraining, which learns from the days that arrived and promotes the better mo
 """
 
 import contextlib
-import json
-import socket
-import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import yaml
 from pydantic import BaseModel
@@ -22,21 +17,18 @@ from rich.table import Table
 
 from feedrank import storage
 from feedrank.cli.console import console
-from feedrank.client import Client, PredictionError
+from feedrank.client import Client
 from feedrank.config.data import DriftScenario, GeneratorConfig
 from feedrank.data.generator import generate
 from feedrank.errors import FeedrankError
+from pipelines import kind_alerts
+from pipelines.kind_cluster import POLL_SECONDS, RELEASE, Cluster, install, make_namespace
 from pipelines.replay import Replayed, replay
-from serving.kserve_target import SERVICE_LABEL
 
-CONTEXT, NAMESPACE, RELEASE = "kind-feed", "feedrank", "feedrank"
-CHART, VALUES = "helm/feedrank", "helm/feedrank/values-kind.yaml"
 DIRECTORY = Path("runs/kind-demo")
 CALM_DAYS, DRIFTED_DAYS, REPLAYED_DAYS = 40, 12, 3
 """What the platform shows follows the users' new taste after a week."""
 ARRIVALS = "/data/arrived"
-JOB_SECONDS = 900
-POLL_SECONDS = 2.0
 
 
 class KindDemoSummary(BaseModel):
@@ -47,131 +39,9 @@ class KindDemoSummary(BaseModel):
     first_version: str
     replayed: Replayed
     monitor: str
+    alerts: list[str]
     retrained_version: str
     rolled_back_to: str
-
-
-class Cluster:
-    """kubectl and helm on one namespace."""
-
-    def kubectl(self, *arguments: str, content: Any = None) -> str:
-        """Runs kubectl; `content` is given as JSON on its standard input.
-
-        Raises:
-            FeedrankError: with what it said.
-        """
-        return _run(
-            "kubectl", "--context", CONTEXT, "--namespace", NAMESPACE, *arguments,
-            text=None if content is None else json.dumps(content),
-        )  # fmt: skip
-
-    def helm(self, *arguments: str) -> str:
-        """Runs helm."""
-        return _run("helm", "--kube-context", CONTEXT, "--namespace", NAMESPACE, *arguments)
-
-    def get(self, *what: str) -> Any:
-        """An object, or a list of them."""
-        return json.loads(self.kubectl("get", *what, "--output", "json"))
-
-    def allowed(self, verb: str, what: str, *, user: str) -> bool:
-        """Whether a user may do something; `what` is a resource, or RESOURCE/NAME."""
-        try:
-            return self.kubectl("auth", "can-i", verb, what, "--as", user).strip() == "yes"
-        except FeedrankError:  # kubectl ends with 1 when the answer is no
-            return False
-
-    def start_job(self, name: str, *, cron_job: str, command: list[str] | None = None, **environment: str) -> None:
-        """Starts a Job of a CronJob's template, with another command and environment if given."""
-        template = self.get("cronjob", f"{RELEASE}-{cron_job}")["spec"]["jobTemplate"]
-        container = template["spec"]["template"]["spec"]["containers"][0]
-        if command is not None:
-            container["command"] = command
-        container["env"] = [*container.get("env", []), *({"name": k, "value": v} for k, v in environment.items())]
-        template["spec"]["backoffLimit"] = 0
-        self.create_job(name, template["spec"], labels=template.get("metadata", {}).get("labels", {}))
-
-    def create_job(self, name: str, spec: Any, *, labels: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Creates a Job, in place of an earlier one of the name."""
-        self.kubectl("delete", "job", name, "--ignore-not-found")
-        metadata = {"name": name, "labels": dict(labels)}
-        job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
-        self.kubectl("create", "--filename", "-", content=job)
-
-    def predictor_pods(self) -> list[Any]:
-        """The pods of the InferenceService."""
-        return list(self.get("pod", "--selector", f"{SERVICE_LABEL}={RELEASE}")["items"])
-
-    def wait_for_rollout(self) -> None:
-        """Returns when all of the predictor's pods are new and ready."""
-        self.kubectl("rollout", "status", f"deployment/{RELEASE}-predictor", "--timeout=180s")
-
-    def wait_for_job(self, name: str) -> str:
-        """Waits for a Job's end; returns what its last container printed.
-
-        Raises:
-            FeedrankError: it failed, or took too long.
-        """
-        deadline = time.monotonic() + JOB_SECONDS
-        while time.monotonic() < deadline:
-            status = self.get("job", name)["status"]
-            if status.get("succeeded"):
-                return self.kubectl("logs", f"job/{name}")
-            if any(c["type"] == "Failed" and c["status"] == "True" for c in status.get("conditions", [])):
-                logs = self.kubectl("logs", f"job/{name}", "--all-containers", "--tail=30")
-                raise FeedrankError(f"job {name} failed:\n{logs}")
-            time.sleep(POLL_SECONDS)
-        raise FeedrankError(f"job {name} did not end within {JOB_SECONDS} s; kubectl describe job {name}")
-
-    def run_job(self, name: str, *, cron_job: str, command: list[str] | None = None, **environment: str) -> str:
-        """Starts a Job and waits for its end; returns what it printed."""
-        self.start_job(name, cron_job=cron_job, command=command, **environment)
-        return self.wait_for_job(name)
-
-    @contextlib.contextmanager
-    def predictor(self) -> Iterator[str]:
-        """The predictor's Service on a local port for as long as the block lasts; yields its address."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        command = ["kubectl", "--context", CONTEXT, "--namespace", NAMESPACE, "port-forward"]
-        forward = subprocess.Popen(
-            [*command, f"service/{RELEASE}-predictor", f"{port}:80"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            url = f"http://127.0.0.1:{port}"
-            _wait_until_answering(url)
-            yield url
-        finally:
-            forward.terminate()
-            forward.wait()
-
-    def served_version(self) -> str:
-        """What the predictor says."""
-        with self.predictor() as url, Client(url) as client:
-            return str(client.health()["model_version"])
-
-
-def _run(*command: str, text: str | None = None) -> str:
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise FeedrankError(f"{' '.join(command[:8])} …: {(done.stderr or done.stdout).strip()}")
-    return done.stdout
-
-
-def _wait_until_answering(url: str) -> None:
-    deadline = time.monotonic() + 60
-    with Client(url) as client:
-        while True:
-            try:
-                client.health()
-            except PredictionError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
-            else:
-                return
 
 
 def world(today: date) -> GeneratorConfig:
@@ -185,11 +55,6 @@ def world(today: date) -> GeneratorConfig:
         end_date=today - timedelta(days=1),
         drifts=tuple(DriftScenario(kind=kind, start_date=drift_start) for kind in ("taste_shift", "device_mix")),
     )
-
-
-def install(cluster: Cluster, *values: str) -> None:
-    """Installs or upgrades the release."""
-    cluster.helm("upgrade", RELEASE, CHART, "--install", "--values", VALUES, "--wait", "--timeout", "5m", *values)
 
 
 class Demo:
@@ -212,16 +77,18 @@ class Demo:
     def play(self) -> KindDemoSummary:
         """From the installation to the rollback."""
         started, cluster = time.perf_counter(), self.cluster
+        values = self._values()
         with self.step("install the chart"):
-            _make_namespace(cluster)
-            install(cluster, "--set", "bootstrap.enabled=false")
+            make_namespace(cluster)
+            install(cluster, "--values", values, "--set", "bootstrap.enabled=false")
+            kind_alerts.start(cluster)
         with self.step("make the world"):
             generator = yaml.safe_dump(self.world.model_dump(mode="json"), default_flow_style=True, width=10**6)
             command = ["feedrank", "generate", "--run-dir", "/data/world"]
             cluster.run_job("world", cron_job="retraining", command=command, FEEDRANK__DATA__GENERATOR=generator)
             self._arrive("calm-days", self.world.start_date, CALM_DAYS)
         with self.step("train and promote the first model"):
-            install(cluster, "--values", self._bootstrap_values())
+            install(cluster, "--values", values)
             (job,) = cluster.get("job", "--selector", "app.kubernetes.io/component=bootstrap")["items"]
             cluster.wait_for_job(job["metadata"]["name"])
         first = cluster.served_version()
@@ -236,6 +103,10 @@ class Demo:
         with self.step("monitor"):
             said = cluster.run_job("monitor-now", cron_job="monitor")
         console.print(said.strip(), highlight=False)
+        alerts = kind_alerts.delivered(cluster)
+        if not alerts:
+            raise FeedrankError("the monitor's alert has not arrived; kubectl logs job/monitor-now")
+        console.print(f"Slack's stand-in got: {alerts[0]}", highlight=False)
         with self.step("retrain, compare and promote"):
             retrained = self._wait_for_retraining(first)
         with self.step("roll back"):
@@ -247,6 +118,7 @@ class Demo:
             first_version=first,
             replayed=replayed,
             monitor=said.strip().splitlines()[0],
+            alerts=alerts,
             retrained_version=retrained,
             rolled_back_to=cluster.served_version(),
         )
@@ -270,8 +142,12 @@ class Demo:
                     raise FeedrankError(f"the predictor still uses features as of {cutoff}; see its /health")
                 time.sleep(POLL_SECONDS)
 
-    def _bootstrap_values(self) -> str:
-        values = {"bootstrap": {"enabled": True, "source": "ingest"}, "interactions": {"inputs": [ARRIVALS]}}
+    def _values(self) -> str:
+        values = {
+            "bootstrap": {"enabled": True, "source": "ingest"},
+            "interactions": {"inputs": [ARRIVALS]},
+            **kind_alerts.VALUES,
+        }
         path = DIRECTORY / "values.yaml"
         storage.write_text(path, yaml.safe_dump(values))
         return str(path)
@@ -292,12 +168,6 @@ class Demo:
         if served == first:
             raise FeedrankError(f"the retrained model was not promoted, {first} is still served")
         return served
-
-
-def _make_namespace(cluster: Cluster) -> None:
-    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
-    cluster.kubectl("apply", "--filename", "-", content=namespace)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from feedrank.errors import FeedrankError
-from pipelines.kind_demo import CONTEXT, RELEASE, Cluster
+from pipelines.kind_cluster import CONTEXT, RELEASE, Cluster
 
 
 @pytest.fixture(scope="session")

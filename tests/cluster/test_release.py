@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pipelines.kind_demo import NAMESPACE, RELEASE, Cluster
+from pipelines.kind_cluster import NAMESPACE, RELEASE, Cluster
 from serving.kserve_target import VERSION_ANNOTATION
 
 REQUEST = {"user_id": 12, "item_ids": [1, 2, 3], "context": {"device": "mobile"}}
