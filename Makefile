@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Where this workplace has its own kind, kubectl and helm.
 TOOLS := if [ -r ../shared/cluster/env ]; then . ../shared/cluster/env; fi;
 
-.PHONY: help demo test lint pipelines serve images charts kind-up kind-images kind-demo kind-down lock clean
+.PHONY: help demo test lint pipelines serve images charts kind-up kind-images kind-demo cluster-test kind-down lock clean
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -42,6 +42,9 @@ kind-up: ## Make a kind cluster with KServe and, where images can be pulled, KFP
 
 kind-demo: $(READY) ## The whole story on the kind cluster: install, train, serve, drift, retrain, roll back
 	$(TOOLS) $(BIN)/python -m pipelines.kind_demo
+
+cluster-test: $(READY) ## Test images, chart and the release that kind-demo left: changes under load, faults, uninstall
+	$(TOOLS) $(BIN)/pytest -m 'cluster or not cluster' tests/images tests/manifests tests/cluster
 
 kind-images: images ## Load the images into the kind cluster
 	$(TOOLS) kind load docker-image --name feed $(foreach stage,data train serve monitor,feedrank-$(stage):0.1.0)

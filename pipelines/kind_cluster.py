@@ -24,9 +24,10 @@ RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("e
 
 @dataclass(frozen=True)
 class Cluster:
-    """kubectl and helm on one namespace."""
+    """kubectl and helm on one namespace, and a release in it."""
 
     namespace: str = NAMESPACE
+    release: str = RELEASE
 
     def kubectl(self, *arguments: str, content: Any = None) -> str:
         """Runs kubectl; `content` is given as JSON on its standard input.
@@ -56,7 +57,7 @@ class Cluster:
 
     def start_job(self, name: str, *, cron_job: str, command: list[str] | None = None, **environment: str) -> None:
         """Starts a Job of a CronJob's template, with another command and environment if given."""
-        owner = self.get("cronjob", f"{RELEASE}-{cron_job}")
+        owner = self.get("cronjob", f"{self.release}-{cron_job}")
         template = owner["spec"]["jobTemplate"]
         container = template["spec"]["template"]["spec"]["containers"][0]
         if command is not None:
@@ -77,7 +78,7 @@ class Cluster:
     def pod_spec(self, command: list[str], *, files: str = "") -> dict[str, Any]:
         """A pod that runs a command once in the predictor's image, as restricted as the predictor; `files` names a
         ConfigMap that it sees at /files."""
-        predictor = self.get("inferenceservice", RELEASE)["spec"]["predictor"]
+        predictor = self.get("inferenceservice", self.release)["spec"]["predictor"]
         container = predictor["containers"][0]
         volumes: dict[str, tuple[str, dict[str, Any]]] = {"tmp": ("/tmp", {"emptyDir": {}})}
         if files:
@@ -100,11 +101,11 @@ class Cluster:
 
     def predictor_pods(self) -> list[Any]:
         """The pods of the InferenceService."""
-        return list(self.get("pod", "--selector", f"{SERVICE_LABEL}={RELEASE}")["items"])
+        return list(self.get("pod", "--selector", f"{SERVICE_LABEL}={self.release}")["items"])
 
     def wait_for_rollout(self) -> None:
         """Returns when all of the predictor's pods are new and ready."""
-        self.kubectl("rollout", "status", f"deployment/{RELEASE}-predictor", "--timeout=180s")
+        self.kubectl("rollout", "status", f"deployment/{self.release}-predictor", "--timeout=180s")
 
     def wait_for_job(self, name: str) -> str:
         """Waits for a Job's end; returns what its last container printed.
@@ -136,7 +137,7 @@ class Cluster:
             port = probe.getsockname()[1]
         command = ["kubectl", "--context", CONTEXT, "--namespace", self.namespace, "port-forward"]
         forward = subprocess.Popen(
-            [*command, f"service/{RELEASE}-predictor", f"{port}:80"],
+            [*command, f"service/{self.release}-predictor", f"{port}:80"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -177,7 +178,9 @@ def _wait_until_answering(url: str) -> None:
 
 def install(cluster: Cluster, *values: str) -> None:
     """Installs or upgrades the release."""
-    cluster.helm("upgrade", RELEASE, CHART, "--install", "--values", VALUES, "--wait", "--timeout", "5m", *values)
+    cluster.helm(
+        "upgrade", cluster.release, CHART, "--install", "--values", VALUES, "--wait", "--timeout", "5m", *values
+    )
 
 
 def make_namespace(cluster: Cluster) -> None:

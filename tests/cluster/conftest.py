@@ -1,4 +1,4 @@
-"""Tests of what `make kind-demo` left on the kind cluster; skipped, with the reason, where there is none."""
+"""Tests of the release that `make kind-demo` left on a cluster: `make cluster-test`. They change it, and restore it."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from feedrank.errors import FeedrankError
-from pipelines.kind_cluster import CONTEXT, RELEASE, Cluster
+from pipelines.kind_cluster import CONTEXT, RELEASE, Cluster, install
+from pipelines.kind_demo import DIRECTORY, KindDemoSummary
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +25,19 @@ def cluster() -> Cluster:
 
 
 @pytest.fixture(scope="session")
+def demo() -> KindDemoSummary:
+    """What the demo did."""
+    return KindDemoSummary.model_validate_json((DIRECTORY / "summary.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def two_replicas(cluster: Cluster) -> None:
+    install(cluster, "--reuse-values", "--set", "predictor.replicas=2")
+    cluster.wait_for_rollout()
+
+
+@pytest.fixture
 def url(cluster: Cluster) -> Iterator[str]:
+    """The predictor's Service."""
     with cluster.predictor() as address:
         yield address

@@ -9,6 +9,8 @@ import pytest
 from pipelines.kind_cluster import NAMESPACE, RELEASE, Cluster
 from serving.kserve_target import VERSION_ANNOTATION
 
+pytestmark = pytest.mark.cluster
+
 REQUEST = {"user_id": 12, "item_ids": [1, 2, 3], "context": {"device": "mobile"}}
 
 
@@ -80,8 +82,3 @@ def test_only_the_promoter_may_change_the_service(
     user = f"system:serviceaccount:{NAMESPACE}:{RELEASE}-{account}"
     permitted = cluster.allowed(verb, what, user=user)
     assert permitted is allowed
-
-
-def test_a_killed_pod_comes_back_ready(cluster: Cluster) -> None:
-    cluster.kubectl("delete", "pod", cluster.predictor_pods()[0]["metadata"]["name"], "--grace-period=1")
-    cluster.wait_for_rollout()

@@ -1,0 +1,78 @@
+"""Clients notice nothing of changes: every request of a steady load is answered while they happen."""
+
+import contextlib
+
+import pytest
+
+from benchmarks.cluster import failed_during
+from feedrank.errors import FeedrankError
+from pipelines.kind_cluster import RELEASE, Cluster, install
+from pipelines.kind_demo import KindDemoSummary
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("two_replicas")]
+
+
+def test_promotion_and_rollback(cluster: Cluster, demo: KindDemoSummary) -> None:
+    before = cluster.served_version()
+    assert before != demo.retrained_version
+    served = []
+
+    def there_and_back() -> None:
+        for name, command in (
+            ("promote", ["promote", demo.retrained_version, "--force", "--why", "test"]),
+            ("rollback", ["rollback", "--why", "test"]),
+        ):
+            cluster.run_job(f"test-{name}", cron_job="retraining", command=["feedrank", *command])
+            served.append(cluster.served_version())
+
+    assert failed_during(cluster, "load-promotion", there_and_back) == 0
+    assert served == [demo.retrained_version, before]
+
+
+def test_an_upgrade_and_its_rollback_which_leave_the_served_version(cluster: Cluster) -> None:
+    version, pods = cluster.served_version(), pod_names(cluster)
+
+    def there_and_back() -> None:
+        install(cluster, "--reuse-values", "--set", "config.serving.limits.retry_after_seconds=2")
+        cluster.wait_for_rollout()
+        assert not pods & pod_names(cluster), "the predictor has taken its new configuration"
+        cluster.helm("rollback", RELEASE, "--wait", "--timeout", "5m")
+        cluster.wait_for_rollout()
+
+    assert failed_during(cluster, "load-upgrade", there_and_back) == 0
+    assert cluster.served_version() == version
+    assert "retry_after_seconds: 1" in cluster.get("configmap", f"{RELEASE}-config")["data"]["serving_config.yaml"]
+
+
+def test_the_end_of_a_pod(cluster: Cluster) -> None:
+    def kill() -> None:
+        cluster.kubectl("delete", "pod", sorted(pod_names(cluster))[0])
+        cluster.wait_for_rollout()
+
+    assert failed_during(cluster, "load-pod-kill", kill) == 0
+
+
+def test_a_drained_node_of_which_the_disruption_budget_keeps_one_pod(cluster: Cluster) -> None:
+    node = cluster.predictor_pods()[0]["spec"]["nodeName"]
+    selector = "--pod-selector=app.kubernetes.io/component=predictor"
+
+    def drain() -> None:
+        try:
+            with contextlib.suppress(FeedrankError):  # on a single node the last pod must stay, so it never ends
+                cluster.kubectl("drain", node, selector, "--delete-emptydir-data", "--timeout=30s")
+            assert any(ready(pod) for pod in cluster.predictor_pods())
+        finally:
+            cluster.kubectl("uncordon", node)
+        cluster.wait_for_rollout()
+
+    before = pod_names(cluster)
+    assert failed_during(cluster, "load-drain", drain) == 0
+    assert before - pod_names(cluster), "a pod was evicted"
+
+
+def pod_names(cluster: Cluster) -> set[str]:
+    return {pod["metadata"]["name"] for pod in cluster.predictor_pods() if "deletionTimestamp" not in pod["metadata"]}
+
+
+def ready(pod: dict[str, dict[str, list[dict[str, str]]]]) -> bool:
+    return {"Ready": "True"}.items() <= {c["type"]: c["status"] for c in pod["status"].get("conditions", [])}.items()

@@ -1,0 +1,73 @@
+"""Who reaches whom: the NetworkPolicies as they are enforced, seen by pods with other pods' labels."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from pipelines.kind_alerts import NAME as ALERTS
+from pipelines.kind_cluster import NAMESPACE, RELEASE, Cluster, make_namespace
+
+pytestmark = pytest.mark.cluster
+
+TARGETS = {
+    "predictor": (f"{RELEASE}-predictor.{NAMESPACE}.svc.cluster.local", 80),
+    "mlflow": (f"{RELEASE}-mlflow.{NAMESPACE}.svc.cluster.local", 5000),
+    "alerts": (f"{ALERTS}.{NAMESPACE}.svc.cluster.local", 8080),
+    "kubernetes": ("kubernetes.default.svc.cluster.local", 443),
+}
+PROBE = f"""
+import json, socket, time
+time.sleep(4)  # a pod's rules come a moment after it
+reached = []
+for name, (host, port) in {TARGETS!r}.items():
+    address = socket.gethostbyname(host)
+    try:
+        socket.create_connection((address, port), timeout=2).close()
+        reached.append(name)
+    except OSError:
+        pass
+print(json.dumps(reached))
+"""
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Cluster]:
+    """Another namespace."""
+    other = Cluster("feedrank-stranger")
+    make_namespace(other)
+    yield other
+    other.kubectl("delete", "namespace", other.namespace, "--wait=false")
+
+
+def reached(cluster: Cluster, *, name: str, labels: dict[str, str]) -> set[str]:
+    """The targets that a pod with some labels can connect to."""
+    template = {"metadata": {"labels": labels}, "spec": Cluster().pod_spec(["python", "-c", PROBE])}
+    cluster.create_job(name, {"backoffLimit": 0, "template": template})
+    found = set(json.loads(cluster.wait_for_job(name)))
+    cluster.kubectl("delete", "job", name)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("component", "allowed"),
+    [
+        ("monitor", {"predictor", "mlflow", "alerts", "kubernetes"}),
+        ("retraining", {"predictor", "mlflow", "alerts", "kubernetes"}),
+        ("etl", {"alerts"}),
+        ("predictor", {"alerts"}),
+        ("mlflow", {"alerts"}),
+    ],
+)
+def test_a_pod_of_the_release_reaches_what_it_needs(cluster: Cluster, component: str, allowed: set[str]) -> None:
+    labels = {"app.kubernetes.io/name": "feedrank", "app.kubernetes.io/instance": RELEASE}
+    labels["app.kubernetes.io/component"] = component
+    assert reached(cluster, name=f"reach-{component}", labels=labels) == allowed
+
+
+def test_a_product_in_the_namespace_reaches_the_predictor_and_not_the_models(cluster: Cluster) -> None:
+    assert reached(cluster, name="reach-product", labels={"app": "product"}) == {"predictor", "alerts", "kubernetes"}
+
+
+def test_a_pod_of_another_namespace_reaches_nothing_of_the_release(cluster: Cluster, elsewhere: Cluster) -> None:
+    assert not reached(elsewhere, name="reach-stranger", labels={}) & {"predictor", "mlflow"}
