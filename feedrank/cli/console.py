@@ -1,6 +1,7 @@
 """What all commands print with, and the option they share."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console()
+LOG_WIDTH = 160
+"""Characters of a line in what is no terminal, such as the log of a pod, where nothing says how wide it is shown."""
+console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 errors = Console(stderr=True)
 
 RunDirectory = Annotated[Path, typer.Option("--run-dir", help="Folder of all inputs and outputs of a run.")]
