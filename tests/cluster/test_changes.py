@@ -8,6 +8,7 @@ from benchmarks.cluster import failed_during
 from feedrank.errors import FeedrankError
 from pipelines.kind_cluster import RELEASE, Cluster, install
 from pipelines.kind_demo import KindDemoSummary
+from serving.kserve_target import VERSION_ANNOTATION
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("two_replicas")]
 
@@ -29,11 +30,38 @@ def test_promotion_and_rollback(cluster: Cluster, demo: KindDemoSummary) -> None
     assert served == [demo.retrained_version, before]
 
 
+def test_a_promotion_that_can_not_be_rolled_out_is_undone(cluster: Cluster, demo: KindDemoSummary) -> None:
+    before = cluster.served_version()
+    running = cluster.get("pod", "--field-selector", "status.phase=Running")["items"]
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"}}
+    hard = {"spec": {"hard": {"pods": str(len(running) + 2)}}}  # the Job and the load
+    promote = ["feedrank", "promote", demo.retrained_version, "--force", "--why", "test"]
+
+    def fail() -> None:
+        try:
+            cluster.kubectl("apply", "--filename", "-", content=quota | hard)
+            with pytest.raises(FeedrankError, match=f"{demo.retrained_version} is not rolled out"):
+                cluster.run_job(
+                    "test-promote",
+                    cron_job="retraining",
+                    command=promote,
+                    FEEDRANK__PROMOTION__TARGET__DEADLINE_SECONDS="20",
+                )
+        finally:
+            cluster.kubectl("delete", "resourcequota", "full")
+        cluster.wait_for_rollout()
+
+    assert failed_during(cluster, "load-undone", fail) == 0
+    assert cluster.served_version() == before
+    annotations = cluster.get("inferenceservice", RELEASE)["spec"]["predictor"]["annotations"]
+    assert annotations[VERSION_ANNOTATION] == before
+
+
 def test_an_upgrade_and_its_rollback_which_leave_the_served_version(cluster: Cluster) -> None:
     version, pods = cluster.served_version(), pod_names(cluster)
 
     def there_and_back() -> None:
-        install(cluster, "--reuse-values", "--set", "config.serving.limits.retry_after_seconds=2")
+        install(cluster, "--reuse-values", "--set", "config.serving.limits.max_instances=16")
         cluster.wait_for_rollout()
         assert not pods & pod_names(cluster), "the predictor has taken its new configuration"
         cluster.helm("rollback", RELEASE, "--wait", "--timeout", "5m")
@@ -41,7 +69,7 @@ def test_an_upgrade_and_its_rollback_which_leave_the_served_version(cluster: Clu
 
     assert failed_during(cluster, "load-upgrade", there_and_back) == 0
     assert cluster.served_version() == version
-    assert "retry_after_seconds: 1" in cluster.get("configmap", f"{RELEASE}-config")["data"]["serving_config.yaml"]
+    assert "max_instances: 32" in cluster.get("configmap", f"{RELEASE}-config")["data"]["serving_config.yaml"]
 
 
 def test_the_end_of_a_pod(cluster: Cluster) -> None:

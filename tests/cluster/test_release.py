@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from pipelines.kind_cluster import NAMESPACE, RELEASE, Cluster
+from pipelines.kind_cluster import NAMESPACE, RELEASE, Cluster, install
+from pipelines.kind_demo import KindDemoSummary
 from serving.kserve_target import VERSION_ANNOTATION
 
 pytestmark = pytest.mark.cluster
@@ -39,6 +40,28 @@ def test_predictions_reach_the_log_on_the_volume(cluster: Cluster, url: str) -> 
         f"t = read_log(Path('/data/predictions')); print(pc.sum(pc.equal(t['user_id'], {user})).as_py())"
     )
     assert cluster.run_job("read-log", cron_job="monitor", command=["python", "-c", script]).split() == ["3"]
+
+
+def test_the_drift_of_the_demo_was_alerted_and_started_one_retraining(cluster: Cluster, demo: KindDemoSummary) -> None:
+    assert demo.first_version in demo.alerts[0] and "moved: KS distance" in demo.alerts[0]
+    jobs = cluster.get("job", "--selector", "app.kubernetes.io/component=retraining")["items"]
+    (started,) = [job for job in jobs if "feedrank/reasons" in job["metadata"].get("annotations", {})]
+    assert started["status"]["succeeded"] == 1
+    assert demo.retrained_version != demo.first_version == demo.rolled_back_to
+
+
+def test_autoscaling_by_values_makes_an_autoscaler(cluster: Cluster) -> None:
+    scaling = "predictor.autoscaling.enabled=true,predictor.autoscaling.maxReplicas=3"
+    try:
+        install(cluster, "--reuse-values", "--set", scaling)
+        cluster.kubectl("wait", "--for=create", f"hpa/{RELEASE}-predictor", "--timeout=60s")
+        spec = cluster.get("hpa", f"{RELEASE}-predictor")["spec"]
+        assert spec["maxReplicas"] == 3
+        assert spec["scaleTargetRef"]["name"] == f"{RELEASE}-predictor"
+        (metric,) = spec["metrics"]
+        assert metric["resource"] == {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}
+    finally:
+        cluster.helm("rollback", RELEASE, "--wait")
 
 
 def pods(cluster: Cluster) -> list[dict[str, Any]]:
