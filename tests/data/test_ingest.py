@@ -289,7 +289,7 @@ def test_unusable_files_are_refused_in_one_sentence(
 
 
 def test_unknown_address_scheme_and_empty_folder_are_refused(tmp_path: Path, run: Ingest) -> None:
-    with pytest.raises(DataError, match="can't open this kind of address"):
+    with pytest.raises(DataError, match="can't be opened"):
         run("nowhere://bucket/rows.csv")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no data file below it"):

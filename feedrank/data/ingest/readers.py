@@ -11,13 +11,16 @@ from typing import IO, Any
 import fsspec
 import pyarrow as pa
 import pyarrow.csv as pa_csv
+import pyarrow.fs as pafs
 import pyarrow.json as pa_json
 import pyarrow.parquet as pq
+from fsspec.implementations.arrow import ArrowFSWrapper
 
 from feedrank.config.ingest import Mapping
 from feedrank.errors import DataError
 
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
+OBJECT_STORES = ("s3", "gs")
 NULLS = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"]
 
 Wanted = Callable[[str, Sequence[str]], list[str]]
@@ -63,21 +66,31 @@ def find_files(inputs: Sequence[str]) -> list[InputFile]:
 
 def _expand(name: str) -> list[InputFile]:
     try:
-        filesystem, path = fsspec.core.url_to_fs(name)
+        filesystem, path = _open(name)
         if any(sign in path for sign in "*?["):
             paths = [p for p in filesystem.glob(path) if not filesystem.isdir(p)]
         elif filesystem.isdir(path):
             paths = [p for p in filesystem.find(path) if _is_data(p[len(path) :])]
         else:
             paths = [path] if filesystem.exists(path) else []
-    except (ImportError, ValueError) as error:
-        raise DataError(f"{name}: can't open this kind of address ({error})") from error
+    except (ImportError, ValueError, OSError) as error:
+        raise DataError(f"{name}: can't be opened ({error})") from error
     if not paths:
         raise DataError(f"{name}: no such file, or no data file below it ({', '.join(FORMATS)})")
     return [
         InputFile(name=filesystem.unstrip_protocol(p), path=p, filesystem=filesystem, format=_format(p))
         for p in sorted(paths)
     ]
+
+
+def _open(name: str) -> tuple[Any, str]:
+    """The file system of an address and the path on it; object stores by Arrow, which needs no further package."""
+    scheme, separator, path = name.partition("://")
+    if separator and scheme in OBJECT_STORES:
+        bucket = path.partition("/")[0]
+        filesystem, _ = pafs.FileSystem.from_uri(f"{scheme}://{bucket}")
+        return ArrowFSWrapper(filesystem), path
+    return fsspec.core.url_to_fs(name)
 
 
 def _is_data(path: str) -> bool:
