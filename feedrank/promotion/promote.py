@@ -227,7 +227,7 @@ class Promoter:
     def _fail(self, journal: Journal, error: Exception) -> NoReturn:
         """Undoes the change and says why."""
         change = journal.change
-        text = f"{change.to.model_version} can't be served, {change.served_before or 'nothing'} is as before: {error}"
+        text = f"{change.to.model_version} can't be served, {change.served_before or 'nothing'} is served as before: {error}"
         try:
             self._undo(journal, str(error))
         except (FeedrankError, OSError) as second:
