@@ -64,7 +64,7 @@ def test_a_version_that_does_not_answer_is_undone_and_the_reason_kept(world):
     world.promoter().promote("v1.0.0", why="first")
     target = Stubborn(world.target, bad={"v1.0.2"})
     promoter = Promoter(connect=world.registry, target=target, directory=world.folder / "promotion")
-    with pytest.raises(PromotionError, match=r"v1\.0\.2 can't be served, v1\.0\.0 is as before: .*nonsense"):
+    with pytest.raises(PromotionError, match=r"v1\.0\.2 can't be served, v1\.0\.0 is served as before: .*nonsense"):
         promoter.promote(why="try")
     assert_served(world, "v1.0.0")
     assert "nonsense" in promoter.log.history()[-1].note

@@ -135,7 +135,7 @@ def test_a_model_that_the_predictor_can_not_use_is_undone_and_the_old_one_goes_o
 
     promoter = replace(served.promoter(), target=Breaking(replace_deadline(served.target.config, 3)))
     port = int(served.url.rsplit(":", 1)[1])
-    with Load(port) as load, pytest.raises(PromotionError, match=r"v1\.0\.0 is as before"):
+    with Load(port) as load, pytest.raises(PromotionError, match=r"v1\.0\.0 is served as before"):
         promoter.promote(why="try")
     assert load.failures == []
     assert {version for _, version in load.versions} == {"v1.0.0"}
