@@ -20,7 +20,6 @@ def generate_or_ingest(
 
     Days after `data_date` (YYYY-MM-DD; "" for none) stay out.
     """
-    from datetime import date
     from pathlib import Path
 
     from feedrank import stages
@@ -31,7 +30,7 @@ def generate_or_ingest(
         Path(interactions.path),
         input_paths=input_paths,
         mapping=mapping,
-        data_date=date.fromisoformat(data_date) if data_date else None,
+        data_date=stages.parsed_date(data_date) if data_date else None,
         config=data,
     )
     interactions.metadata.update(summary.model_dump(mode="json", exclude={"output"}))

@@ -30,7 +30,7 @@ from feedrank.config.data import DataConfig, GeneratorConfig
 from feedrank.config.model import ModelConfig
 from feedrank.data.generator import World, generate
 from feedrank.data.split import Split, load_split, save_split, split_by_time
-from feedrank.errors import DataError
+from feedrank.errors import ConfigError, DataError
 from feedrank.evaluation.evaluate import Evaluation, evaluate
 from feedrank.features.aggregates import EVENT_COLUMNS
 from feedrank.features.offline import compute_features
@@ -102,6 +102,18 @@ def generate_or_ingest(
     if data_date is not None:
         _remove_later_days(output, data_date)
     return _summary(output)
+
+
+def parsed_date(text: str) -> date:
+    """A data date.
+
+    Raises:
+        ConfigError: it is no date.
+    """
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"data_date: '{text}' is no date; expected YYYY-MM-DD") from error
 
 
 def _remove_later_days(interactions: Path, data_date: date) -> None:

@@ -156,7 +156,10 @@ class Cluster:
 
 
 def _run(*command: str, text: str | None = None) -> str:
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise FeedrankError(f"{command[0]} is not on the PATH; install it, then try again") from error
     if done.returncode:
         raise FeedrankError(f"{' '.join(command[:8])} …: {(done.stderr or done.stdout).strip()}")
     return done.stdout

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 from pydantic import BaseModel
+from rich.markup import escape
 from rich.table import Table
 
 from feedrank import storage
@@ -174,7 +175,11 @@ def main() -> None:
     """Runs the demo and shows its summary."""
     console.rule("feedrank on kind")
     DIRECTORY.mkdir(parents=True, exist_ok=True)
-    summary = Demo(Cluster(), datetime.now(UTC).date()).play()
+    try:
+        summary = Demo(Cluster(), datetime.now(UTC).date()).play()
+    except FeedrankError as failure:
+        console.print(f"[bold red]failed:[/] {escape(str(failure))}", highlight=False)
+        raise SystemExit(1) from failure
     storage.write_text(DIRECTORY / "summary.json", summary.model_dump_json(indent=2))
     table = Table("step", "seconds")
     for step, seconds in summary.step_seconds.items():

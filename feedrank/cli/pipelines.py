@@ -1,6 +1,6 @@
 """`feedrank run`, `backfill` and `pipelines`: the KFP pipelines of the project's folder `pipelines/`."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,7 +45,8 @@ def _parameter(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator:
         raise ConfigError(f"--set {text}: expected NAME=VALUE")
-    return name, yaml.safe_load(value)
+    parsed = yaml.safe_load(value)
+    return name, value if isinstance(parsed, date) else parsed
 
 
 def _absolute(path: str) -> str:

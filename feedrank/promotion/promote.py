@@ -227,7 +227,8 @@ class Promoter:
     def _fail(self, journal: Journal, error: Exception) -> NoReturn:
         """Undoes the change and says why."""
         change = journal.change
-        text = f"{change.to.model_version} can't be served, {change.served_before or 'nothing'} is served as before: {error}"
+        before = change.served_before or "nothing"
+        text = f"{change.to.model_version} can't be served, {before} is served as before: {error}"
         try:
             self._undo(journal, str(error))
         except (FeedrankError, OSError) as second:

@@ -95,6 +95,12 @@ def test_bad_data_stops_before_training_with_the_reason(whole_run, tmp_path, ove
     }
 
 
+def test_a_data_date_that_is_none_is_named(tmp_path, overrides):
+    parameters = {"data_date": "2024-13-01", "config_overrides": overrides}
+    with pytest.raises(FeedrankError, match="data_date: '2024-13-01' is no date; expected YYYY-MM-DD"):
+        run_local("etl_and_feature_engineering", root=tmp_path, parameters=parameters)
+
+
 def test_a_wrong_name_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(ConfigError, match="no pipeline 'etl'; there are etl_and_feature_engineering"):
         run_local("etl", root=tmp_path, parameters={})
