@@ -176,6 +176,16 @@ def test_policies_cover_every_pod(profile: str) -> None:
             assert set(expression["values"]) <= components | {"bootstrap", "pipelines"}, policy["metadata"]["name"]
 
 
+@pytest.mark.parametrize("policy", ["predictor", "mlflow"])
+def test_tasks_of_kfp_reach_predictor_and_models_where_they_retrain(policy: str) -> None:
+    def allows(profile: str) -> bool:
+        rules = only(rendered(profile), "NetworkPolicy", f"feedrank-{policy}")["spec"]["ingress"]
+        selector = {"podSelector": {"matchLabels": {"pipelines.kubeflow.org/v2_component": "true"}}}
+        return any(selector in rule["from"] for rule in rules)
+
+    assert (allows("kfp"), allows("production")) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("value", "key"),
     [
