@@ -148,7 +148,8 @@ def test_an_interrupted_run_leaves_the_earlier_output_whole_and_a_rerun_works(ru
         "FEEDRANK__DATA__GENERATOR__NUM_INTERACTIONS": "3000000",
         "FEEDRANK__DATA__GENERATOR__CHUNK_ROWS": "100000",
     }
-    command = [FEEDRANK, "generate", "--run-dir", tmp_path]
+    # A background job of a shell ignores SIGINT, and so would what the tests start.
+    command = ["env", "--default-signal=INT", FEEDRANK, "generate", "--run-dir", tmp_path]
     process = subprocess.Popen(
         command, env={**os.environ, **SMALL, **large}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -22,7 +22,15 @@ def why_not(image: str) -> str | None:
             return "no Docker answers"
     except FileNotFoundError:
         return "there is no Docker"
-    return None if docker("image", "inspect", image).returncode == 0 else f"no image {image}; run `make images`"
+    label = '{{index .Config.Labels "org.opencontainers.image.revision"}}'
+    found = docker("image", "inspect", "--format", label, image)
+    if found.returncode:
+        return f"no image {image}; run `make images`"
+    command = ["git", "rev-parse", "--short=12", "HEAD"]
+    head = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    if found.stdout != head:
+        return f"{image} is of commit {found.stdout.strip()}, not of {head.strip()}; run `make images`"
+    return None
 
 
 @dataclass

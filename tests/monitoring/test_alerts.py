@@ -150,15 +150,15 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def email(port: int, **credentials: str) -> EmailChannel:
+def email(port: int, *, timeout_seconds: float = 10.0, **credentials: str) -> EmailChannel:
     config = SmtpConfig(
         host="127.0.0.1", port=port, starttls=False, sender="feedrank@example.org", recipients=("oncall@example.org",)
     )
-    return EmailChannel(config=config, timeout_seconds=TIMEOUT, **credentials)
+    return EmailChannel(config=config, timeout_seconds=timeout_seconds, **credentials)
 
 
-def slack(url: str) -> SlackChannel:
-    return SlackChannel(url=url, timeout_seconds=TIMEOUT)
+def slack(url: str, *, timeout_seconds: float = 10.0) -> SlackChannel:
+    return SlackChannel(url=url, timeout_seconds=timeout_seconds)
 
 
 def alerter(directory: Path, *channels: Channel, sleeps: list[float] | None = None) -> Alerter:
@@ -194,7 +194,8 @@ def test_mail_logs_in_and_a_wrong_password_is_permanent() -> None:
 @pytest.mark.parametrize("kind", ["slack", "email"])
 def test_a_misbehaving_peer_is_a_delivery_error_within_the_deadline(behaviour: str, kind: str) -> None:
     with peer(PEERS[behaviour]) as port:
-        channel = slack(f"http://127.0.0.1:{port}/hook") if kind == "slack" else email(port)
+        url = f"http://127.0.0.1:{port}/hook"
+        channel = slack(url, timeout_seconds=TIMEOUT) if kind == "slack" else email(port, timeout_seconds=TIMEOUT)
         begin = time.monotonic()
         with pytest.raises(DeliveryError):
             channel.send(MESSAGE)
