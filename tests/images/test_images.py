@@ -138,7 +138,9 @@ def test_a_kfp_task_runs_as_the_server_starts_it(image: Images, tmp_path: Path):
     overrides = {"data.generator.num_interactions": 2000, "data.generator.num_users": 100}
     artifact = {"name": "interactions", "type": {"schemaTitle": "system.Dataset"}, "uri": "/tmp/interactions"}
     task = {
-        "inputs": {"parameterValues": {"input_paths": [], "mapping": "", "config_overrides": overrides}},
+        "inputs": {
+            "parameterValues": {"input_paths": [], "mapping": "", "data_date": "", "config_overrides": overrides}
+        },
         "outputs": {
             "artifacts": {"interactions": {"artifacts": [artifact]}},
             "outputFile": "/tmp/kfp_outputs/output_metadata.json",
