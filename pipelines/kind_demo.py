@@ -118,7 +118,7 @@ class Demo:
             step_seconds=self.seconds,
             first_version=first,
             replayed=replayed,
-            monitor=said.strip().splitlines()[0],
+            monitor=next(line for line in said.splitlines() if line.startswith("Model ")),
             alerts=alerts,
             retrained_version=retrained,
             rolled_back_to=cluster.served_version(),

@@ -6,6 +6,7 @@ covers non-production use (and production use by some non-profit institutions) o
 licence from its owner or the SciPy engine.
 """
 
+import os
 import warnings
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -69,6 +70,7 @@ class AlibiEngine:
         Raises:
             ConfigError: alibi-detect is not installed.
         """
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it misses PyTorch, which drift needs not
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
