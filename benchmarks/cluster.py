@@ -81,15 +81,11 @@ def changes(cluster: Cluster, challenger: str) -> Figures:
         install(cluster, "--reuse-values", "--set", "predictor.replicas=2,config.serving.limits.retry_after_seconds=2")
         cluster.wait_for_rollout()
 
-    def kill() -> None:
-        cluster.kubectl("delete", "pod", cluster.predictor_pods()[0]["metadata"]["name"])
-        cluster.wait_for_rollout()
-
     kinds: dict[str, Callable[[], object]] = {
         "promotion": job("promote-again", "promote", challenger, "--force", "--why", "benchmark"),
         "rollback": job("rollback-again", "rollback", "--why", "benchmark"),
         "upgrade": upgrade,
-        "pod_kill": kill,
+        "pod_kill": cluster.end_a_pod,
     }
     failed = {f"failed_{kind}": failed_during(cluster, f"load-{kind.replace('_', '-')}", change)
               for kind, change in kinds.items()}  # fmt: skip

@@ -74,11 +74,17 @@ class Summary(BaseModel):
 
 def generate_interactions(
     output: Path, *, config: GeneratorConfig, progress: Callable[[int], None] | None = None
-) -> Summary:
+) -> None:
     """Writes synthetic interactions to `output`, partitioned by day."""
     with storage.new_directory(output) as fresh:
         write_partitioned(generate(config, progress=progress), fresh)
-    return _summary(output)
+
+
+def summary_of(interactions: Path) -> Summary:
+    """What is in a table of interactions, by the footers of its files."""
+    days = partition_days(interactions)
+    rows = sum(pq.read_metadata(file).num_rows for _, folder in days for file in folder.glob("*.parquet"))
+    return Summary(output=interactions, rows=rows, start=days[0][0].isoformat(), end=days[-1][0].isoformat())
 
 
 def generate_or_ingest(
@@ -101,7 +107,7 @@ def generate_or_ingest(
         generate_interactions(output, config=config.generator)
     if data_date is not None:
         _remove_later_days(output, data_date)
-    return _summary(output)
+    return summary_of(output)
 
 
 def parsed_date(text: str) -> date:
@@ -123,12 +129,6 @@ def _remove_later_days(interactions: Path, data_date: date) -> None:
     for day, folder in days:
         if day > data_date:
             shutil.rmtree(folder)
-
-
-def _summary(interactions: Path) -> Summary:
-    days = partition_days(interactions)
-    rows = sum(pq.read_metadata(file).num_rows for _, folder in days for file in folder.glob("*.parquet"))
-    return Summary(output=interactions, rows=rows, start=days[0][0].isoformat(), end=days[-1][0].isoformat())
 
 
 def build_features(interactions: Path, *, output: Path, config: DataConfig) -> Summary:

@@ -100,8 +100,14 @@ class Cluster:
         }
 
     def predictor_pods(self) -> list[Any]:
-        """The pods of the InferenceService."""
-        return list(self.get("pod", "--selector", f"{SERVICE_LABEL}={self.release}")["items"])
+        """The pods of the InferenceService, without those that are ending."""
+        pods = self.get("pod", "--selector", f"{SERVICE_LABEL}={self.release}")["items"]
+        return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+    def end_a_pod(self) -> None:
+        """Deletes a pod of the predictor; returns when another is ready in its place."""
+        self.kubectl("delete", "pod", self.predictor_pods()[0]["metadata"]["name"])
+        self.wait_for_rollout()
 
     def wait_for_rollout(self) -> None:
         """Returns when all of the predictor's pods are new and ready."""
@@ -177,6 +183,12 @@ def _wait_until_answering(url: str) -> None:
                 time.sleep(0.2)
             else:
                 return
+
+
+def is_ready(item: Any) -> bool:
+    """Whether an object's conditions say so."""
+    conditions = item.get("status", {}).get("conditions", [])
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 def install(cluster: Cluster, *values: str) -> None:

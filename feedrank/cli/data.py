@@ -16,10 +16,10 @@ def generate(run_dir: RunDirectory = DEFAULT_RUN) -> None:
     """Write synthetic interactions (data_config.yaml: generator)."""
     config = load_config().data.generator
     with timed("generated"), progress_bar("interactions", total=config.num_interactions) as bar:
-        summary = stages.generate_interactions(
+        stages.generate_interactions(
             run_dir / "interactions", config=config, progress=lambda rows: bar.advance(bar.task_ids[0], rows)
         )
-    _print(summary)
+    _print(stages.summary_of(run_dir / "interactions"))
 
 
 def ingest(

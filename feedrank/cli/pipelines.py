@@ -72,8 +72,7 @@ def backfill(
         raise ConfigError(f"--from {first:{DAY}} is after --to {last:{DAY}}; there is no date between them")
     parameters = _interactions_of(input_, mapping) | {"start_training": train}
     if host is not None:
-        config = load_config().pipelines.model_copy(update={"host": host})
-        server = project_module("pipelines.server").PipelineServer(host, config=config)
+        server = project_module("pipelines.server").PipelineServer(host, config=load_config().pipelines)
         for day, run_id in server.backfill(days, parameters=parameters).items():
             console.print(f"{day}: run {run_id}", highlight=False)
         return

@@ -1,12 +1,12 @@
 """Tests of the release that `make kind-demo` left on a cluster: `make cluster-test`. They change it, and restore it."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from feedrank.errors import FeedrankError
-from pipelines.kind_cluster import CONTEXT, RELEASE, Cluster, install
+from pipelines.kind_cluster import CONTEXT, RELEASE, Cluster, install, is_ready
 from pipelines.kind_demo import DIRECTORY, KindDemoSummary
 
 
@@ -16,10 +16,10 @@ def cluster() -> Cluster:
         pytest.skip("needs kubectl")
     found = Cluster()
     try:
-        conditions = found.get("inferenceservice", RELEASE).get("status", {}).get("conditions", [])
+        ready = is_ready(found.get("inferenceservice", RELEASE))
     except FeedrankError as error:
         pytest.skip(f"needs the release of `make kind-demo` on {CONTEXT} ({str(error)[:120]})")
-    if {"Ready": "True"}.items() - {condition["type"]: condition["status"] for condition in conditions}.items():
+    if not ready:
         pytest.skip(f"the release of `make kind-demo` on {CONTEXT} is not ready")
     return found
 
@@ -34,6 +34,20 @@ def demo() -> KindDemoSummary:
 def two_replicas(cluster: Cluster) -> None:
     install(cluster, "--reuse-values", "--set", "predictor.replicas=2")
     cluster.wait_for_rollout()
+
+
+@pytest.fixture(scope="session")
+def logged_rows() -> Callable[[Cluster, int], int]:
+    """Gives the rows of a user in a release's prediction log, as a pod reads them from the volume."""
+
+    def count(release: Cluster, user: int) -> int:
+        script = (
+            "from pathlib import Path; import pyarrow.compute as pc; from feedrank.prediction_log import read_log; "
+            f"print(pc.sum(pc.equal(read_log(Path('/data/predictions'))['user_id'], {user})).as_py())"
+        )
+        return int(release.run_job("read-log", cron_job="retraining", command=["python", "-c", script]))
+
+    return count
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.cluster import failed_during
 from feedrank.errors import FeedrankError
-from pipelines.kind_cluster import RELEASE, Cluster, install
+from pipelines.kind_cluster import RELEASE, Cluster, install, is_ready
 from pipelines.kind_demo import KindDemoSummary
 from serving.kserve_target import VERSION_ANNOTATION
 
@@ -73,11 +73,7 @@ def test_an_upgrade_and_its_rollback_which_leave_the_served_version(cluster: Clu
 
 
 def test_the_end_of_a_pod(cluster: Cluster) -> None:
-    def kill() -> None:
-        cluster.kubectl("delete", "pod", sorted(pod_names(cluster))[0])
-        cluster.wait_for_rollout()
-
-    assert failed_during(cluster, "load-pod-kill", kill) == 0
+    assert failed_during(cluster, "load-pod-kill", cluster.end_a_pod) == 0
 
 
 def test_a_drained_node_of_which_the_disruption_budget_keeps_one_pod(cluster: Cluster) -> None:
@@ -88,7 +84,7 @@ def test_a_drained_node_of_which_the_disruption_budget_keeps_one_pod(cluster: Cl
         try:
             with contextlib.suppress(FeedrankError):  # on a single node the last pod must stay, so it never ends
                 cluster.kubectl("drain", node, selector, "--delete-emptydir-data", "--timeout=30s")
-            assert any(ready(pod) for pod in cluster.predictor_pods())
+            assert any(is_ready(pod) for pod in cluster.predictor_pods())
         finally:
             cluster.kubectl("uncordon", node)
         cluster.wait_for_rollout()
@@ -99,8 +95,4 @@ def test_a_drained_node_of_which_the_disruption_budget_keeps_one_pod(cluster: Cl
 
 
 def pod_names(cluster: Cluster) -> set[str]:
-    return {pod["metadata"]["name"] for pod in cluster.predictor_pods() if "deletionTimestamp" not in pod["metadata"]}
-
-
-def ready(pod: dict[str, dict[str, list[dict[str, str]]]]) -> bool:
-    return {"Ready": "True"}.items() <= {c["type"]: c["status"] for c in pod["status"].get("conditions", [])}.items()
+    return {pod["metadata"]["name"] for pod in cluster.predictor_pods()}

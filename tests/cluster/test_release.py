@@ -1,6 +1,7 @@
 """The release on the cluster: protocols, log, rights and security contexts."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -30,16 +31,13 @@ def test_all_protocols_answer_with_the_annotated_version(cluster: Cluster, url: 
     assert httpx.get(f"{url}/v2/health/ready").status_code == 200
 
 
-def test_predictions_reach_the_log_on_the_volume(cluster: Cluster, url: str) -> None:
+def test_predictions_reach_the_log_on_the_volume(
+    cluster: Cluster, url: str, logged_rows: Callable[[Cluster, int], int]
+) -> None:
     user = 1_000_000 + int(time.time())
     httpx.post(f"{url}/predict", json={**REQUEST, "user_id": user}).raise_for_status()
     time.sleep(15)  # a file is written every ten seconds
-    script = (
-        "import sys; from datetime import UTC, datetime; import pyarrow.compute as pc; "
-        "from feedrank.prediction_log import read_log; from pathlib import Path; "
-        f"t = read_log(Path('/data/predictions')); print(pc.sum(pc.equal(t['user_id'], {user})).as_py())"
-    )
-    assert cluster.run_job("read-log", cron_job="monitor", command=["python", "-c", script]).split() == ["3"]
+    assert logged_rows(cluster, user) == 3
 
 
 def test_the_drift_of_the_demo_was_alerted_and_started_one_retraining(cluster: Cluster, demo: KindDemoSummary) -> None:

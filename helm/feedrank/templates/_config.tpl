@@ -36,28 +36,12 @@ pipelines:
   config_map: {{ .Release.Name }}-config
   volume:
     claim: {{ include "feedrank.dataClaim" . }}
-  secrets: {{ include "feedrank.pipelineSecrets" . | fromYaml | toJson }}
+  secrets: {{ mustMerge (include "feedrank.tokenSecrets" . | fromYaml) (include "feedrank.s3Secrets" . | fromYaml) (include "feedrank.alertSecrets" . | fromYaml) | toJson }}
   environment: {{ include "feedrank.s3Settings" . | fromYaml | toJson }}
   images:
     {{- range $stage := list "data" "train" "serve" "monitor" }}
     {{ $stage }}: {{ include "feedrank.image" (list $ $stage) }}
     {{- end }}
-{{- end }}
-
-{{/* Secrets that tasks of KFP need, as the Jobs of this chart do. */}}
-{{- define "feedrank.pipelineSecrets" -}}
-{{- with .Values.predictor.token.existingSecret }}
-FEEDRANK_TOKEN: {secret: {{ . }}, key: {{ $.Values.predictor.token.key }}}
-{{- end }}
-{{- with .Values.storage.s3.existingSecret }}
-AWS_ACCESS_KEY_ID: {secret: {{ . }}, key: AWS_ACCESS_KEY_ID}
-AWS_SECRET_ACCESS_KEY: {secret: {{ . }}, key: AWS_SECRET_ACCESS_KEY}
-{{- end }}
-{{- with .Values.monitor.alerts.existingSecret }}
-FEEDRANK_SLACK_WEBHOOK: {secret: {{ . }}, key: FEEDRANK_SLACK_WEBHOOK, optional: true}
-FEEDRANK_SMTP_USER: {secret: {{ . }}, key: FEEDRANK_SMTP_USER, optional: true}
-FEEDRANK_SMTP_PASSWORD: {secret: {{ . }}, key: FEEDRANK_SMTP_PASSWORD, optional: true}
-{{- end }}
 {{- end }}
 
 {{/* One file of the configuration: (list $ NAME). Defaults, then what the chart derives, then `config` of the values. */}}

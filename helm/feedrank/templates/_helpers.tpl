@@ -74,20 +74,48 @@ resources:
 {{- end }}
 
 {{- define "feedrank.s3Env" -}}
-{{- with .Values.storage.s3 }}
-{{- if .existingSecret }}
-{{- range $key := list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
-- name: {{ $key }}
-  valueFrom:
-    secretKeyRef:
-      name: {{ $.Values.storage.s3.existingSecret }}
-      key: {{ $key }}
-{{- end }}
-{{- end }}
-{{- end }}
+{{- include "feedrank.secretEnv" (include "feedrank.s3Secrets" .) }}
 {{- range $name, $value := include "feedrank.s3Settings" . | fromYaml }}
 - name: {{ $name }}
   value: {{ $value | quote }}
+{{- end }}
+{{- end }}
+
+{{/* Environment variables from Secrets, as a map; Jobs and the tasks of KFP get the same. */}}
+{{- define "feedrank.tokenSecrets" -}}
+{{- with .Values.predictor.token }}
+{{- if .existingSecret }}
+FEEDRANK_TOKEN: {secret: {{ .existingSecret }}, key: {{ .key }}}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "feedrank.s3Secrets" -}}
+{{- with .Values.storage.s3.existingSecret }}
+AWS_ACCESS_KEY_ID: {secret: {{ . }}, key: AWS_ACCESS_KEY_ID}
+AWS_SECRET_ACCESS_KEY: {secret: {{ . }}, key: AWS_SECRET_ACCESS_KEY}
+{{- end }}
+{{- end }}
+
+{{- define "feedrank.alertSecrets" -}}
+{{- with .Values.monitor.alerts.existingSecret }}
+FEEDRANK_SLACK_WEBHOOK: {secret: {{ . }}, key: FEEDRANK_SLACK_WEBHOOK, optional: true}
+FEEDRANK_SMTP_USER: {secret: {{ . }}, key: FEEDRANK_SMTP_USER, optional: true}
+FEEDRANK_SMTP_PASSWORD: {secret: {{ . }}, key: FEEDRANK_SMTP_PASSWORD, optional: true}
+{{- end }}
+{{- end }}
+
+{{/* Such a map as a container's env. */}}
+{{- define "feedrank.secretEnv" -}}
+{{- range $name, $reference := . | fromYaml }}
+- name: {{ $name }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $reference.secret }}
+      key: {{ $reference.key }}
+      {{- if $reference.optional }}
+      optional: true
+      {{- end }}
 {{- end }}
 {{- end }}
 
@@ -105,15 +133,7 @@ AWS_ENDPOINT_URL: {{ . }}
 
 {{/* The predictor's token, for those who call it. */}}
 {{- define "feedrank.tokenEnv" -}}
-{{- with .Values.predictor.token }}
-{{- if .existingSecret }}
-- name: FEEDRANK_TOKEN
-  valueFrom:
-    secretKeyRef:
-      name: {{ .existingSecret }}
-      key: {{ .key }}
-{{- end }}
-{{- end }}
+{{- include "feedrank.secretEnv" (include "feedrank.tokenSecrets" .) }}
 {{- end }}
 
 {{/* The served version, for NOTES.txt: promotion has set it on the live object. */}}
@@ -161,6 +181,16 @@ the ServiceAccount's token, which no other container of the pod gets).
 {{- $arguments = concat $arguments (list "--mapping" "/etc/feedrank/mapping.yaml") }}
 {{- end }}
 {{- $arguments | toYaml }}
+{{- end }}
+
+{{/* When a CronJob runs, and that it never runs twice at a time: SCHEDULE. */}}
+{{- define "feedrank.cronJob" -}}
+schedule: {{ . | quote }}
+timeZone: Etc/UTC
+concurrencyPolicy: Forbid
+startingDeadlineSeconds: 3600
+successfulJobsHistoryLimit: 3
+failedJobsHistoryLimit: 3
 {{- end }}
 
 {{/* The volumes of such steps. */}}
