@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from feedrank import stages
+from feedrank import schema, stages
 from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, progress_bar, timed
 from feedrank.config import load_config
 from feedrank.features.snapshot import publish_snapshot
@@ -26,15 +28,41 @@ def ingest(
     inputs: Annotated[list[str], typer.Argument(help="Files, folders, globs, s3:// or gs:// addresses.")],
     run_dir: RunDirectory = DEFAULT_RUN,
     mapping: Annotated[Path | None, typer.Option(help="How the columns map to ours (config/mappings/).")] = None,
+    infer: Annotated[
+        bool, typer.Option("--infer", help="Only print a mapping for the first file, and its first rows through it.")
+    ] = False,
 ) -> None:
-    """Add your own interactions (Parquet, CSV, JSON Lines) to the run."""
+    """Add your own interactions (Parquet, CSV, JSON Lines) to the run; a later version of one replaces it."""
     from feedrank.data.ingest import ingest as ingest_files
 
+    if infer:
+        _propose_mapping(inputs)
+        return
     with timed("ingested"):
         summary = ingest_files(
             inputs, output=run_dir / "interactions", mapping=mapping, config=load_config().data.ingest
         )
     console.print_json(summary.model_dump_json())
+    for warning in summary.warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False)
+
+
+def _propose_mapping(inputs: list[str]) -> None:
+    """The mapping goes to the standard output, for a file; the rows to the standard error, for a person."""
+    from feedrank.data.ingest import infer_mapping
+    from feedrank.data.ingest.files import find_files
+
+    proposal = infer_mapping(find_files(inputs)[0], config=load_config().data.ingest)
+    typer.echo(proposal.text, nl=False)
+    rows = proposal.rows.drop_columns([schema.INTERACTION_ID, schema.TIME_OF_DAY, schema.DAY_OF_WEEK])
+    table = Table(*rows.column_names, title="the first rows through it")
+    for row in rows.to_pylist():
+        table.add_row(*(str(cell) for cell in row.values()))
+    remarks = Console(stderr=True, width=160)
+    remarks.print(table)
+    remarks.print(f"{proposal.read} rows looked at, {len(proposal.refused)} refused", highlight=False)
+    for reason in dict.fromkeys(proposal.refused):
+        remarks.print(f"refused: {reason}", highlight=False, markup=False)
 
 
 def validate(

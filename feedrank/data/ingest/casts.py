@@ -10,13 +10,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feedrank.schema import TIMESTAMP_TYPE
-
 Places = npt.NDArray[np.int64]
 Column: TypeAlias = Any
 """A pyarrow Array or ChunkedArray; pyarrow ships no types."""
 
-_WHOLE_NUMBER = r"^\s*([+-]?\d{1,18})(\.0*)?\s*$"
+USUAL_NULLS = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "\\N", "<NA>", "#N/A")
+"""Words for an empty cell. In an id that is text each of them but the empty one may be a name."""
+_WHOLE_NUMBER = r"^\s*([+-]?)0*(\d{1,19})(?:\.0*)?\s*$"
+_LARGEST = {"": str(2**63 - 1), "-": str(2**63)}
 _TRUTH = {"true": "1", "false": "0"}
 
 
@@ -33,6 +34,8 @@ class Cast:
     raw: Column | None = None
     bad: Places = field(default_factory=_nowhere)
     expected: str = "a value"
+    naive_times: int = 0
+    """How many times named no zone."""
 
     def reason(self, place: int) -> str:
         """Why the cell is refused."""
@@ -42,51 +45,84 @@ class Cast:
         return f"{self.name} {str(cell)[:80]!r} is not {self.expected}"
 
 
-def _is_text(raw: Column) -> bool:
-    return pa.types.is_string(raw.type) or pa.types.is_large_string(raw.type)
+def is_text(column: Column) -> bool:
+    """Whether the cells are text."""
+    return pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
 
 
-def _plain(raw: Column) -> Column:
-    return raw.cast(raw.type.value_type) if pa.types.is_dictionary(raw.type) else raw
-
-
-def _bad_where(mask: Column) -> Places:
+def bad_where(mask: Column) -> Places:
+    """The places where a truth column is true or empty."""
     return np.flatnonzero(pc.fill_null(mask, True).to_numpy(zero_copy_only=False))
 
 
-def _checked(name: str, values: Column, raw: Column, *, expected: str, empty: object) -> Cast:
+def without(values: Column, *, usual: tuple[str, ...], own: tuple[str, ...]) -> Column:
+    """The column with empty cells for NaN, for the usual words in a text and for a mapping's own words."""
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), None, values)
+    words = (*usual, *own) if is_text(values) else own
+    if not words or pa.types.is_null(values.type):
+        return values
+    found = pc.is_in(as_text(values), pa.array(words))
+    return pc.if_else(found, None, values) if pc.any(found).as_py() else values
+
+
+def as_text(values: Column) -> Column:
+    """The cells as text."""
+    return values if is_text(values) else values.cast(pa.string())
+
+
+def filled(values: Column, fill: float | str) -> Column:
+    """The column with `fill` in its empty cells; as text where it doesn't fit their type."""
+    if not values.null_count:
+        return values
+    try:
+        return pc.fill_null(values, pa.scalar(fill).cast(values.type))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return pc.fill_null(as_text(values), str(fill))
+
+
+def checked(name: str, values: Column, raw: Column, *, expected: str, empty: object) -> Cast:
     """A null in `values` is a cell that couldn't be cast."""
     if not values.null_count:
         return Cast(name, values)
-    return Cast(
-        name, pc.fill_null(values, pa.scalar(empty, values.type)), raw, _bad_where(pc.is_null(values)), expected
-    )
+    return Cast(name, pc.fill_null(values, pa.scalar(empty, values.type)), raw, bad_where(pc.is_null(values)), expected)
 
 
 def cast_text(name: str, raw: Column) -> Cast:
     """Any type to text; nulls are refused."""
-    return _checked(name, _plain(raw).cast(pa.string()), raw, expected="text", empty="")
+    return checked(name, as_text(raw), raw, expected="text", empty="")
 
 
 def cast_integer(name: str, raw: Column, *, kind: pa.DataType) -> Cast:
     """Whole numbers (also as text, truth value or float without a fraction) to `kind`."""
-    info = np.iinfo(kind.to_pandas_dtype())
-    values = _plain(raw)
-    if _is_text(values):
-        values = _integers_of_text(values)
-    elif pa.types.is_floating(values.type):
-        whole = pc.and_(pc.equal(values, pc.trunc(values)), pc.less_equal(pc.abs(values), 2.0**62))
-        values = pc.if_else(pc.fill_null(whole, False), values, None).cast(pa.int64())
-    elif pa.types.is_boolean(values.type) or pa.types.is_integer(values.type) or pa.types.is_null(values.type):
-        values = values.cast(pa.int64())
-    else:
-        values = pa.nulls(len(values), pa.int64())
+    values = whole_numbers(raw)
     if kind != pa.int64():
+        info = np.iinfo(kind.to_pandas_dtype())
         fits = pc.and_(pc.greater_equal(values, info.min), pc.less_equal(values, info.max))
         values = pc.if_else(fits, values, None)
-    return _checked(
-        name, values.cast(kind), raw, expected="a whole number (text ids need 'hash: true' in the mapping)", empty=0
+    return checked(
+        name,
+        values.cast(kind),
+        raw,
+        expected="a whole number of 64 bits (text ids need 'hash: true' in the mapping)",
+        empty=0,
     )
+
+
+def whole_numbers(raw: Column) -> Column:
+    """The cells as int64, without rounding any; null where a cell is no whole number of 64 bits."""
+    types = pa.types
+    if is_text(raw):
+        return _integers_of_text(raw)
+    if types.is_floating(raw.type):
+        raw = raw.cast(pa.float64())
+        whole = pc.and_(pc.equal(raw, pc.trunc(raw)), pc.less_equal(pc.abs(raw), 2.0**53))
+        return pc.if_else(pc.fill_null(whole, False), raw, None).cast(pa.int64())
+    if types.is_uint64(raw.type):
+        return pc.if_else(pc.less_equal(raw, pa.scalar(2**63 - 1, pa.uint64())), raw, None).cast(pa.int64())
+    if types.is_boolean(raw.type) or types.is_integer(raw.type) or types.is_null(raw.type):
+        return raw.cast(pa.int64())
+    return pa.nulls(len(raw), pa.int64())
 
 
 def _integers_of_text(text: Column) -> Column:
@@ -97,44 +133,33 @@ def _integers_of_text(text: Column) -> Column:
         for word, digit in _TRUTH.items():
             lower = pc.if_else(pc.equal(lower, word), digit, lower)
         matches = pc.fill_null(pc.match_substring_regex(lower, _WHOLE_NUMBER), False)
-        digits = pc.replace_substring_regex(lower, _WHOLE_NUMBER, r"\1")
-        digits = pc.replace_substring_regex(digits, r"^\+", "")
-        return pc.if_else(matches, digits, None).cast(pa.int64())
+        sign = pc.replace_substring_regex(lower, _WHOLE_NUMBER, r"\1")
+        digits = pc.replace_substring_regex(lower, _WHOLE_NUMBER, r"\2")
+        negative = pc.equal(sign, "-")
+        largest = pc.if_else(negative, _LARGEST["-"], _LARGEST[""])
+        fits = pc.or_(pc.less(pc.utf8_length(digits), 19), pc.less_equal(digits, largest))
+        signed = pc.binary_join_element_wise(pc.if_else(negative, "-", ""), digits, "")
+        return pc.if_else(pc.and_(matches, fits), signed, None).cast(pa.int64())
 
 
 def cast_number(name: str, raw: Column, *, factor: float = 1.0) -> Cast:
     """Numbers (also as text) to float64, times `factor`; NaN counts as missing."""
-    values = _plain(raw)
-    if _is_text(values):
-        numbers = pd.to_numeric(values.to_pandas(), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-        values = pa.array(numbers)
-    elif pa.types.is_temporal(values.type):
-        values = pa.nulls(len(values), pa.float64())
-    else:
-        values = values.cast(pa.float64())
-    values = pc.if_else(pc.is_nan(values), None, values)
+    values = numbers(raw)
     if factor != 1.0:
         values = pc.multiply(values, factor)
-    return _checked(name, values, raw, expected="a number", empty=0.0)
+    return checked(name, values, raw, expected="a number", empty=0.0)
 
 
-def cast_timestamp(name: str, raw: Column, *, unit_us: int | None) -> Cast:
-    """To UTC microseconds: ISO 8601 text, timestamps (without a zone they are UTC), or numbers of `unit_us`."""
-    values = _plain(raw)
-    expected = "an ISO 8601 time (numbers need 'unit' in the mapping)"
-    if unit_us is not None:
-        number = cast_number(name, values)
-        limit = np.iinfo(np.int64).max / unit_us
-        inside = pc.less(pc.abs(number.values), limit)
-        scaled = pc.multiply(pc.if_else(inside, number.values, 0.0), float(unit_us))
-        whole = pc.round(scaled).cast(pa.int64()).cast(TIMESTAMP_TYPE)
-        bad = np.union1d(number.bad, _bad_where(pc.invert(inside)))
-        return Cast(name, whole, raw, bad, "a number of seconds since 1970 that fits")
-    if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
-        times = values.cast(pa.timestamp("us", tz=getattr(values.type, "tz", None)), safe=False).cast(TIMESTAMP_TYPE)
-    elif _is_text(values):
-        parsed = pd.to_datetime(values.to_pandas(), format="ISO8601", utc=True, errors="coerce")
-        times = pa.array(parsed).cast(TIMESTAMP_TYPE, safe=False)
+def numbers(raw: Column) -> Column:
+    """The cells as float64; null where a cell is no finite number."""
+    if is_text(raw):
+        try:
+            values = raw.cast(pa.float64())
+        except pa.ArrowInvalid:
+            parsed = pd.to_numeric(raw.to_pandas(), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+            values = pa.array(parsed)
+    elif pa.types.is_temporal(raw.type):
+        values = pa.nulls(len(raw), pa.float64())
     else:
-        times = pa.nulls(len(values), TIMESTAMP_TYPE)
-    return _checked(name, times, raw, expected=expected, empty=0)
+        values = raw.cast(pa.float64(), safe=False)
+    return pc.if_else(pc.is_finite(values), values, None)

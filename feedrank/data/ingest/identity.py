@@ -39,19 +39,27 @@ def hashed_ids(columns: list[pa.ChunkedArray]) -> pa.Array:
     return pa.array((text_hashes(columns) >> np.uint64(1)).astype(np.int64))
 
 
-def content_uuids(content: pa.Table) -> pa.Array:
-    """UUIDs made of each row's content and of how many equal rows stand before it.
+class ImpressionIds:
+    """UUIDs for the rows of one file that has none: made of what an impression is, not of what became of it.
 
-    So two equal rows of one file stay two, and the same file read again gives the same ids. The form is that of
-    version 8 (RFC 9562, section 5.8), as the bits are a hash of our own.
+    The n-th row of the same user, item and time gets the same id whenever the file is read. So equal rows of one file
+    stay several, and an export that knows a later click is a later version. The form is that of version 8 (RFC 9562,
+    section 5.8), as the bits are a hash of our own.
     """
-    frame = content.to_pandas(strings_to_categorical=True)
-    forward = np.asarray(pd.util.hash_pandas_object(frame, index=False), dtype=np.uint64)
-    mirrored = frame[frame.columns[::-1]]
-    backward = np.asarray(pd.util.hash_pandas_object(mirrored, index=False), dtype=np.uint64)
-    occurrence = pd.Series(forward).groupby(forward).cumcount().to_numpy().astype(np.uint64)
-    salt = np.asarray(pd.util.hash_array(occurrence), dtype=np.uint64)
-    return _uuid_text(pd.util.hash_array(forward ^ salt), backward ^ salt)
+
+    def __init__(self) -> None:
+        self._seen = np.array([], dtype=np.uint64)
+
+    def of(self, users: pa.Array, items: pa.Array, times_us: npt.NDArray[np.int64]) -> pa.Array:
+        """The ids of the file's next rows."""
+        frame = pd.DataFrame({"user": np.asarray(users), "item": np.asarray(items), "time": times_us})
+        forward = np.asarray(pd.util.hash_pandas_object(frame, index=False), dtype=np.uint64)
+        backward = np.asarray(pd.util.hash_pandas_object(frame[frame.columns[::-1]], index=False), dtype=np.uint64)
+        earlier = np.searchsorted(self._seen, forward, "right") - np.searchsorted(self._seen, forward, "left")
+        occurrence = pd.Series(forward).groupby(forward).cumcount().to_numpy() + earlier
+        self._seen = np.sort(np.concatenate([self._seen, forward]))
+        salt = np.asarray(pd.util.hash_array(occurrence.astype(np.uint64)), dtype=np.uint64)
+        return _uuid_text(pd.util.hash_array(forward ^ salt), backward ^ salt)
 
 
 def text_uuids(texts: pa.ChunkedArray) -> pa.Array:
@@ -69,34 +77,3 @@ def _uuid_text(high: Hashes, low: Hashes) -> pa.Array:
     text[:, _PLACES[1::2]] = _DIGITS[raw & 0x0F]
     offsets = np.arange(len(high) + 1, dtype=np.int32) * 36
     return pa.StringArray.from_buffers(len(high), pa.py_buffer(offsets), pa.py_buffer(text))
-
-
-class KnownIds:
-    """Which interaction ids the table has already; 8 bytes an id."""
-
-    def __init__(self, ids: Hashes) -> None:
-        self._sorted = np.sort(ids)
-
-    def __len__(self) -> int:
-        return len(self._sorted)
-
-    def repeated(self, ids: Hashes, files: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Rows whose id is known or stands in an earlier file, [rows]; rows are in the order of `files`.
-
-        Two equal ids of one file aren't told apart here: that is for the validation to judge.
-        """
-        if not len(ids):
-            return np.zeros(0, dtype=bool)
-        order = np.argsort(ids, kind="stable")
-        values, owners = ids[order], files[order]
-        starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
-        first_owner = np.repeat(owners[starts], np.diff([*starts, len(values)]))
-        places = np.minimum(np.searchsorted(self._sorted, values), max(len(self._sorted) - 1, 0))
-        known = self._sorted[places] == values if len(self._sorted) else np.zeros(len(values), dtype=bool)
-        repeated = np.empty(len(ids), dtype=bool)
-        repeated[order] = known | (owners > first_owner)
-        return repeated
-
-    def add(self, ids: Hashes) -> None:
-        """Remembers the ids."""
-        self._sorted = np.sort(np.concatenate([self._sorted, np.sort(ids)]), kind="stable")

@@ -1,6 +1,6 @@
 """From the columns of a foreign file to schema.INTERACTIONS; rows that can't be cast come back with the reason."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feedrank import schema
-from feedrank.config.ingest import MICROSECONDS, ColumnSource, Mapping
+from feedrank.config.ingest import NANOSECONDS, ColumnSource, IngestConfig, Mapping
 from feedrank.data import calendar
-from feedrank.data.ingest import identity
-from feedrank.data.ingest.casts import Cast, cast_integer, cast_number, cast_text, cast_timestamp
+from feedrank.data.ingest import casts, identity
+from feedrank.data.ingest.casts import USUAL_NULLS, Cast, Column, cast_integer, cast_number, cast_text
+from feedrank.data.ingest.times import TimeForm, cast_timestamp
 from feedrank.errors import DataError
 from feedrank.tables import timestamps_us
 
@@ -25,6 +26,7 @@ class Plan:
 
     sources: dict[str, ColumnSource]
     defaulted: tuple[str, ...]
+    nulls: tuple[str, ...] = ()
 
     @property
     def file_columns(self) -> list[str]:
@@ -32,31 +34,37 @@ class Plan:
         return list(dict.fromkeys(name for source in self.sources.values() for name in source.source))
 
 
-def plan_columns(file: str, present: Sequence[str], mapping: Mapping | None) -> Plan:
-    """Decides the source of every column.
+def plan_columns(file: str, present: Sequence[str], mapping: Mapping | None, *, keys_may_lack: bool = False) -> Plan:
+    """Decides the source of every column; with `keys_may_lack`, a column with a `fill` need not be present.
 
     Raises:
-        DataError: a column is missing; names file, column and the columns present.
+        DataError: a column is missing or there twice; names file, column and the columns present.
     """
     sources: dict[str, ColumnSource] = {}
     defaulted = []
+    ignored = mapping.ignore if mapping is not None else ()
     for name in schema.INTERACTIONS.names:
         if mapping is not None and name in mapping.columns:
             sources[name] = mapping.columns[name]
-        elif name in present:
+        elif name in present and name not in ignored:
             sources[name] = ColumnSource(**{"from": name})
         elif mapping is not None and name in mapping.defaults:
             sources[name] = ColumnSource(constant=mapping.defaults[name])
             defaulted.append(name)
         elif name not in DERIVED:
             sources[name] = ColumnSource(**{"from": name})
-        for column in sources[name].source if name in sources else ():
-            if column not in present:
+        source = sources.get(name)
+        for column in source.source if source is not None else ():
+            if present.count(column) > 1:
+                raise DataError(
+                    f"{file}: column '{column}' (for {name}) is there {present.count(column)} times; keep one"
+                )
+            if column not in present and not (keys_may_lack and source is not None and source.fill is not None):
                 raise DataError(
                     f"{file}: column '{column}' (for {name}) is missing; the file has {', '.join(present)}; "
                     f"name the right one in the mapping file"
                 )
-    return Plan(sources=sources, defaulted=tuple(defaulted))
+    return Plan(sources=sources, defaulted=tuple(defaulted), nulls=mapping.nulls if mapping is not None else ())
 
 
 @dataclass(frozen=True)
@@ -66,25 +74,31 @@ class Normalised:
     good: pa.Table
     bad: npt.NDArray[np.int64]
     reasons: list[str]
+    naive_times: int
 
 
-def normalise(table: pa.Table, plan: Plan) -> Normalised:
-    """Casts, derives and completes the columns of a piece of a file."""
-    casts = {name: _column(name, plan.sources[name], table) for name in plan.sources}
+def normalise(table: pa.Table, plan: Plan, *, config: IngestConfig, ids: identity.ImpressionIds) -> Normalised:
+    """Casts, derives and completes the columns of a piece of a file, whose rows `ids` names where it doesn't."""
+    cast = {name: _column(name, source, table, plan=plan, config=config) for name, source in plan.sources.items()}
     reasons: dict[int, str] = {}
-    for cast in casts.values():
-        for place in cast.bad:
-            reasons.setdefault(int(place), cast.reason(int(place)))
+    for column in cast.values():
+        for place in column.bad:
+            reasons.setdefault(int(place), column.reason(int(place)))
     bad = np.array(sorted(reasons), dtype=np.int64)
-    columns = {name: cast.values for name, cast in casts.items()}
+    columns = {name: column.values for name, column in cast.items()}
     if len(bad):
         keep = np.ones(table.num_rows, dtype=bool)
         keep[bad] = False
         columns = {name: column.filter(pa.array(keep)) for name, column in columns.items()}
-    return Normalised(good=_complete(columns), bad=bad, reasons=[reasons[int(place)] for place in bad])
+    return Normalised(
+        good=_complete(columns, ids),
+        bad=bad,
+        reasons=[reasons[int(place)] for place in bad],
+        naive_times=cast[schema.TIMESTAMP].naive_times,
+    )
 
 
-def _complete(columns: dict[str, pa.ChunkedArray | pa.Array]) -> pa.Table:
+def _complete(columns: dict[str, Column], ids: identity.ImpressionIds) -> pa.Table:
     times = timestamps_us(pa.table({schema.TIMESTAMP: columns[schema.TIMESTAMP]}))
     if schema.TIME_OF_DAY not in columns:
         codes = calendar.TIME_OF_DAY_BY_HOUR[calendar.hours(times)]
@@ -93,49 +107,56 @@ def _complete(columns: dict[str, pa.ChunkedArray | pa.Array]) -> pa.Table:
         days = calendar.weekdays(calendar.days_since_epoch(times))
         columns[schema.DAY_OF_WEEK] = pa.array(days.astype(np.int8))
     if schema.INTERACTION_ID not in columns:
-        content = [name for name in schema.INTERACTIONS.names if name not in DERIVED]
-        columns[schema.INTERACTION_ID] = identity.content_uuids(pa.table({name: columns[name] for name in content}))
+        columns[schema.INTERACTION_ID] = ids.of(columns[schema.USER_ID], columns[schema.ITEM_ID], times)
     names = schema.INTERACTIONS.names
     return pa.table([columns[name] for name in names], schema=schema.INTERACTIONS)
 
 
-def _column(name: str, source: ColumnSource, table: pa.Table) -> Cast:
+def _column(name: str, source: ColumnSource, table: pa.Table, *, plan: Plan, config: IngestConfig) -> Cast:
+    kind = schema.INTERACTIONS.field(name).type
     if source.constant is not None:
-        field = schema.INTERACTIONS.field(name)
-        return Cast(name, pa.array([source.constant] * table.num_rows, field.type))
+        return Cast(name, pa.repeat(pa.scalar(source.constant).cast(kind), table.num_rows))
+    is_text_id = source.hash or (name == schema.INTERACTION_ID)
+    usual = ("",) if is_text_id else USUAL_NULLS
     raw = [table[column] for column in source.source]
+    cells = (
+        raw
+        if len(raw) > 1 and not plan.nulls
+        else [casts.without(column, usual=usual, own=plan.nulls) for column in raw]
+    )
     if source.fill is not None:
-        raw = [pc.fill_null(column, pa.scalar(source.fill).cast(column.type)) for column in raw]
+        cells = [casts.filled(column, source.fill) for column in cells]
     if source.values:
-        raw = [_renamed(column, source.values) for column in raw]
+        cells = [_renamed(column, source.values) for column in cells]
     if source.hash:
-        empty = np.flatnonzero(pc.is_null(raw[0]).to_numpy()) if len(raw) == 1 else np.array([], dtype=np.int64)
-        make: Callable[[], pa.Array] = (
-            (lambda: identity.text_uuids(pc.fill_null(raw[0].cast(pa.string()), "")))
-            if name == schema.INTERACTION_ID
-            else (lambda: identity.hashed_ids(raw))
-        )
-        return Cast(name, make(), raw[0], empty)
-    return _typed(name, source, raw[0])
+        return _hashed(name, cells)
+    return _typed(name, source, cells[0], config)
 
 
-def _typed(name: str, source: ColumnSource, raw: pa.ChunkedArray) -> Cast:
+def _hashed(name: str, cells: list[Column]) -> Cast:
+    empty = np.flatnonzero(pc.is_null(cells[0]).to_numpy()) if len(cells) == 1 else np.array([], dtype=np.int64)
+    if name == schema.INTERACTION_ID:
+        return Cast(name, identity.text_uuids(pc.fill_null(casts.as_text(cells[0]), "")), cells[0], empty)
+    return Cast(name, identity.hashed_ids(cells), cells[0], empty)
+
+
+def _typed(name: str, source: ColumnSource, cells: Column, config: IngestConfig) -> Cast:
     kind = schema.INTERACTIONS.field(name).type
     if name == schema.TIMESTAMP:
-        return cast_timestamp(name, raw, unit_us=MICROSECONDS.get(source.unit or ""))
+        return cast_timestamp(name, cells, form=TimeForm(source, config))
     if pa.types.is_string(kind):
-        return cast_text(name, raw)
+        return cast_text(name, cells)
     if pa.types.is_floating(kind):
-        seconds = MICROSECONDS[source.unit] / MICROSECONDS["s"] if source.unit else 1.0
-        return cast_number(name, raw, factor=seconds)
+        seconds = NANOSECONDS[source.unit] / NANOSECONDS["s"] if source.unit else 1.0
+        return cast_number(name, cells, factor=seconds)
     if source.at_least is not None:
-        number = cast_number(name, raw)
+        number = cast_number(name, cells)
         reached = pc.greater_equal(number.values, source.at_least).cast(kind)
-        return Cast(name, reached, raw, number.bad)
-    return cast_integer(name, raw, kind=kind)
+        return Cast(name, reached, cells, number.bad, number.expected)
+    return cast_integer(name, cells, kind=kind)
 
 
-def _renamed(column: pa.ChunkedArray, values: dict[str, str]) -> pa.ChunkedArray:
-    text = column.cast(pa.string())
+def _renamed(column: Column, values: dict[str, str]) -> Column:
+    text = casts.as_text(column)
     place = pc.index_in(text, pa.array(list(values)))
     return pc.coalesce(pa.array(list(values.values())).take(place.combine_chunks()), text)

@@ -6,23 +6,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from feedrank import schema
 from feedrank.config.ingest import IngestConfig, Mapping
-from feedrank.data.ingest.identity import Hashes, KnownIds, text_hashes
-from feedrank.data.ingest.normalise import Plan, normalise, plan_columns
-from feedrank.data.ingest.readers import InputFile, Piece, find_files, read_pieces
-from feedrank.data.links import link_file
+from feedrank.data.ingest.files import InputFile, find_files
+from feedrank.data.ingest.identity import ImpressionIds
+from feedrank.data.ingest.normalise import Normalised, Plan, normalise, plan_columns
+from feedrank.data.ingest.pieces import EmptyFileError, Piece
+from feedrank.data.ingest.readers import read_pieces
+from feedrank.data.ingest.versions import Outcome, Versions
 from feedrank.errors import ConfigError, DataError
 from feedrank.storage import new_directory
-from feedrank.tables import partition_days, read_parquet, write_partitioned
+from feedrank.tables import read_parquet, write_partitioned
 
 QUARANTINE = "_quarantine"
 """Folder inside the table for the rows that couldn't be cast; readers of partitions don't see it."""
@@ -34,19 +33,24 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("record", pa.string()),
     ]
 )
-"""`row` counts from 1 after the header; null for a line that couldn't be parsed. `record` is JSON, or the line."""
+"""`row` counts from 1 after the header. `record` is JSON, or the line where it couldn't be parsed."""
 
 
 class IngestSummary(BaseModel):
-    """What an ingestion did; counts are rows."""
+    """What an ingestion did; counts are rows: read = added + updated + known + quarantined."""
 
     files: int
     rows_read: int
     rows_added: int
+    rows_updated: int
     rows_known: int
     rows_quarantined: int
     quarantine_reasons: dict[str, int]
     defaulted_columns: tuple[str, ...]
+    naive_times: int
+    """Times that named no zone, and were taken as the mapping's."""
+    zone: str
+    warnings: tuple[str, ...]
     rows_in_table: int
     output: Path
 
@@ -55,11 +59,16 @@ class IngestSummary(BaseModel):
 class _Run:
     mapping: Mapping | None
     config: IngestConfig
-    known: KnownIds
     read: int = 0
-    repeated: int = 0
+    naive_times: int = 0
     defaulted: set[str] = field(default_factory=set)
     rejected: list[pa.Table] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def zone(self) -> str:
+        source = None if self.mapping is None else self.mapping.columns.get("timestamp")
+        return "UTC" if source is None else source.zone
 
 
 def load_mapping(path: Path) -> Mapping:
@@ -73,6 +82,8 @@ def load_mapping(path: Path) -> Mapping:
         return Mapping.model_validate(content or {})
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such mapping file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: can't be read ({error})") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     except ValidationError as error:
@@ -83,119 +94,125 @@ def load_mapping(path: Path) -> Mapping:
 def ingest(inputs: Sequence[str], *, output: Path, mapping: Path | None, config: IngestConfig) -> IngestSummary:
     """Adds the interactions of files, folders, globs or addresses to the partitioned table at `output`.
 
-    Rows whose interaction_id the table (or an earlier input file) has are skipped, so a repeated run adds nothing.
-    Without a mapping the files must have our own columns; what follows from the others may be missing.
+    A later version of an interaction (in the order of the inputs, and of runs) replaces the earlier one; a version
+    that stands in the table adds nothing. Without a mapping the files must have our own columns; what follows from
+    the others may be missing.
 
     Raises:
-        DataError: an input is missing, unreadable, empty or lacks a column, or too many rows can't be cast.
+        DataError: an input is missing, unreadable, empty or lacks a column, too many rows can't be cast, or not every
+            row read is accounted for.
         ConfigError: the mapping file is wrong.
         StorageError: another run is writing `output`.
     """
     files = find_files(inputs)
-    columns = None if mapping is None else load_mapping(mapping)
+    run = _Run(mapping=None if mapping is None else load_mapping(mapping), config=config)
     with new_directory(output) as fresh:
-        run = _Run(mapping=columns, config=config, known=KnownIds(_carry_over(output, fresh)))
-        before = len(run.known)
-        added = write_partitioned(_chunks(files, run), fresh)
+        versions = Versions(output, fresh)
+        write_partitioned(_chunks(files, run, versions), fresh)
+        outcome = versions.finish()
         rejected = pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *run.rejected])
-        _check_share(inputs, run, rejected)
+        _check(inputs, run, rejected, outcome)
         _write_quarantine(rejected, output / QUARANTINE, fresh / QUARANTINE)
     return IngestSummary(
         files=len(files),
         rows_read=run.read,
-        rows_added=added,
-        rows_known=run.repeated,
+        rows_added=outcome.added,
+        rows_updated=outcome.updated,
+        rows_known=outcome.known,
         rows_quarantined=rejected.num_rows,
         quarantine_reasons=dict(Counter(_kinds(rejected)).most_common()),
         defaulted_columns=tuple(sorted(run.defaulted)),
-        rows_in_table=before + added,
+        naive_times=run.naive_times,
+        zone=run.zone,
+        warnings=tuple(dict.fromkeys(run.warnings)),
+        rows_in_table=versions.stored + outcome.added,
         output=output,
     )
 
 
-def _carry_over(output: Path, fresh: Path) -> Hashes:
-    """Links the existing partitions into the new directory; returns the hashes of their interaction ids."""
-    hashes = [np.array([], dtype=np.uint64)]
-    for _, folder in partition_days(output) if output.is_dir() else []:
-        for number, file in enumerate(sorted(folder.glob("*.parquet"))):
-            hashes.append(text_hashes([read_parquet(file, columns=[schema.INTERACTION_ID])[0]]))
-            link_file(file, fresh / folder.name / f"kept-{number}.parquet")
-    return np.concatenate(hashes)
-
-
-def _chunks(files: Sequence[InputFile], run: _Run) -> Iterator[pa.Table]:
-    """Tables of about `chunk_rows` new rows."""
-    waiting: list[tuple[int, pa.Table]] = []
-    rows = 0
-    for number, file in enumerate(files):
-        for good in _read(file, run):
-            waiting.append((number, good))
-            rows += good.num_rows
-            if rows >= run.config.chunk_rows:
-                yield _unseen(waiting, run)
-                waiting, rows = [], 0
+def _chunks(files: Sequence[InputFile], run: _Run, versions: Versions) -> Iterator[pa.Table]:
+    """Tables of about `chunk_rows` rows, without those that the table knows."""
+    waiting: list[pa.Table] = []
+    empty: list[EmptyFileError] = []
+    for file in files:
+        try:
+            for good in _read(file, run):
+                waiting.append(good)
+                if sum(table.num_rows for table in waiting) >= run.config.chunk_rows:
+                    yield versions.unknown(pa.concat_tables(waiting))
+                    waiting = []
+        except EmptyFileError as error:
+            empty.append(error)
+            run.warnings.append(str(error))
+    if len(empty) == len(files):
+        raise empty[0]
     if waiting:
-        yield _unseen(waiting, run)
-
-
-def _unseen(pieces: Sequence[tuple[int, pa.Table]], run: _Run) -> pa.Table:
-    table = pa.concat_tables([piece for _, piece in pieces])
-    hashes = text_hashes([table[schema.INTERACTION_ID]])
-    owners = np.repeat([number for number, _ in pieces], [piece.num_rows for _, piece in pieces])
-    repeated = run.known.repeated(hashes, owners)
-    run.known.add(hashes[~repeated])
-    run.repeated += int(repeated.sum())
-    return table.filter(pa.array(~repeated)) if repeated.any() else table
+        yield versions.unknown(pa.concat_tables(waiting))
 
 
 def _read(file: InputFile, run: _Run) -> Iterator[pa.Table]:
-    plans: list[Plan] = []
-
-    def wanted(name: str, present: Sequence[str]) -> list[str]:
-        plans.append(plan_columns(name, present, run.mapping))
-        return plans[-1].file_columns
-
-    for piece in read_pieces(file, wanted=wanted, mapping=run.mapping or Mapping(), chunk_rows=run.config.chunk_rows):
-        plan = plans[-1]
-        run.defaulted.update(plan.defaulted)
-        run.read += piece.table.num_rows + len(piece.broken)
-        result = normalise(piece.table, plan)
-        run.rejected += _rejected(piece, result.bad, result.reasons)
+    for piece, result in read_file(file, mapping=run.mapping, config=run.config, defaulted=run.defaulted):
+        run.read += piece.rows
+        run.naive_times += result.naive_times
+        run.warnings += piece.warnings
+        run.rejected += _rejected(piece, result)
         yield result.good
 
 
-def _rejected(piece: Piece, bad: npt.NDArray[np.int64], reasons: Sequence[str]) -> list[pa.Table]:
+def read_file(
+    file: InputFile, *, mapping: Mapping | None, config: IngestConfig, defaulted: set[str]
+) -> Iterator[tuple[Piece, Normalised]]:
+    """The pieces of a file with their interactions; adds the columns that took a default to `defaulted`.
+
+    Raises:
+        DataError: the file can't be read, or lacks a column.
+    """
+    plans: list[Plan] = []
+    ids = ImpressionIds()
+
+    def wanted(name: str, present: Sequence[str]) -> list[str]:
+        plans.append(plan_columns(name, present, mapping, keys_may_lack=file.format == "json"))
+        return plans[-1].file_columns
+
+    for piece in read_pieces(file, wanted=wanted, mapping=mapping or Mapping(), config=config):
+        defaulted.update(plans[-1].defaulted)
+        yield piece, normalise(piece.table, plans[-1], config=config, ids=ids)
+
+
+def _rejected(piece: Piece, result: Normalised) -> list[pa.Table]:
     rows: list[dict[str, object]] = [
-        {"file": piece.file, "row": None, "reason": "line can't be parsed", "record": line} for line in piece.broken
+        {"file": piece.file, "row": entry.row, "reason": entry.reason, "record": entry.text} for entry in piece.broken
     ]
-    records = piece.table.take(pa.array(bad)).to_pylist()
+    records = piece.table.take(pa.array(result.bad)).to_pylist()
+    numbers = piece.numbers[result.bad].tolist()
     rows += [
-        {
-            "file": piece.file,
-            "row": piece.first_row + int(place),
-            "reason": reason,
-            "record": json.dumps(record, default=str),
-        }
-        for place, reason, record in zip(bad, reasons, records, strict=True)
+        {"file": piece.file, "row": number, "reason": reason, "record": json.dumps(record, default=str)}
+        for number, reason, record in zip(numbers, result.reasons, records, strict=True)
     ]
+    rows.sort(key=lambda row: str(row["row"]).zfill(20))
     return [pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)] if rows else []
 
 
 def _kinds(rejected: pa.Table) -> list[str]:
     """The reasons without the cell's value, so that equal ones can be counted."""
-    return pc.replace_substring_regex(rejected["reason"], r" '.*' is not", " is not").to_pylist()
+    return pc.replace_substring_regex(rejected["reason"], r" ('.*'|\".*\") is not", " is not").to_pylist()
 
 
-def _check_share(inputs: Sequence[str], run: _Run, rejected: pa.Table) -> None:
+def _check(inputs: Sequence[str], run: _Run, rejected: pa.Table, outcome: Outcome) -> None:
     if not run.read:
         raise DataError(f"{', '.join(inputs)}: no rows in it; nothing was written")
     share = rejected.num_rows / run.read
-    if share > run.config.max_unreadable_share:
+    tolerated = max(run.config.max_unreadable_share * run.read, min(run.config.max_unreadable_rows, run.read - 1))
+    if rejected.num_rows > tolerated:
         first = rejected.slice(0, 1).to_pylist()[0]
-        where = "" if first["row"] is None else f" row {first['row']}"
         raise DataError(
             f"{rejected.num_rows} of {run.read} rows ({share:.1%}) can't be read, allowed are "
-            f"{run.config.max_unreadable_share:.1%}; the first: {first['file']}{where}: {first['reason']}"
+            f"{run.config.max_unreadable_share:.1%}; the first: {first['file']} row {first['row']}: {first['reason']}"
+        )
+    told = outcome.added + outcome.updated + outcome.known + rejected.num_rows
+    if told != run.read:
+        raise DataError(
+            f"{run.read} rows were read and {told} are accounted for; nothing was written. Report this file"
         )
 
 

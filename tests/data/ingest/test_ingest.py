@@ -27,7 +27,7 @@ from feedrank.errors import ConfigError, DataError, StorageError
 from feedrank.storage import exclusive
 from feedrank.tables import read_partitioned, write_partitioned
 
-MAPPINGS = Path(__file__).parents[2] / "config" / "mappings"
+MAPPINGS = Path(__file__).parents[3] / "config" / "mappings"
 TOLERANT = IngestConfig(max_unreadable_share=1.0)
 Ingest = Callable[..., IngestSummary]
 
@@ -221,7 +221,7 @@ def test_cells_that_cant_be_cast_go_to_quarantine_with_place_and_reason(tmp_path
     assert reasons[4].startswith("timestamp 'yesterday' is not")
     assert reasons[5].startswith("item_id '2.5' is not a whole number")
     assert reasons[6].startswith("user_id '99999999999999999999' is not")
-    assert reasons[None] == "line can't be parsed"
+    assert reasons[7] == "line can't be parsed: 5 cells instead of 4"
     assert json.loads(next(row["record"] for row in rows if row["row"] == 2))["user"] == "abc"
     run(source, mapping=MAPPINGS / "ratings.yaml", config=TOLERANT)
     assert pq.read_table(tmp_path / "table" / "_quarantine" / "rows.parquet").num_rows == 6
@@ -271,7 +271,7 @@ def test_a_missing_column_is_named_with_the_file_and_those_present(
         ("rows.parquet", b"PAR1 no parquet", "can't be read as parquet"),
         ("rows.csv", b"", "the file is empty"),
         ("rows.csv", b"user,item,rating,timestamp\n", "no rows in it"),
-        ("rows.csv", b"user,item,rating,timestamp\n1,2,\xff\xfe,3\n", "can't be read as csv"),
+        ("rows.csv", b"user,item,rating,timestamp\n1,2,\xff\xfe,3\n", "row 1: rating is no UTF-8 text"),
         ("rows.csv.gz", b"no gzip", "can't be read as csv"),
         ("rows.jsonl", b"", "the file is empty"),
         ("rows.xlsx", b"x", "the name's ending tells no format"),

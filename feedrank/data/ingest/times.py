@@ -1,0 +1,143 @@
+"""Times of any form to UTC microseconds: ISO 8601 text, timestamps, numbers of a unit; within a plausible range."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feedrank.config.ingest import NANOSECONDS, ColumnSource, IngestConfig
+from feedrank.data.ingest.casts import Cast, Column, bad_where, is_text, numbers, whole_numbers
+from feedrank.schema import TIMESTAMP_TYPE
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_AWARE = r"(?:[Zz]|:\d\d(?:[.,]\d+)?\s*[+-]\d\d(?::?\d\d)?|T\d\d(?:\d\d)*\s*[+-]\d\d(?::?\d\d)?)$"
+_ZONE_NAME = r"\s+([A-Za-z_]+/[A-Za-z0-9_+/-]+)$"
+
+
+@dataclass(frozen=True)
+class TimeForm:
+    """How times are written, and between which they must be."""
+
+    source: ColumnSource
+    config: IngestConfig
+
+    def bounds_us(self) -> tuple[int, int]:
+        """Microseconds since 1970 of the first plausible time, and of the first that no longer is."""
+        return _microseconds(self.config.earliest), _microseconds(self.config.latest)
+
+
+def cast_timestamp(name: str, raw: Column, *, form: TimeForm) -> Cast:
+    """To UTC microseconds; times without a zone are of the mapping's."""
+    naive = 0
+    if form.source.unit is not None:
+        values, expected = _of_numbers(raw, form), _number_expected(raw, form)
+    else:
+        expected = f"an ISO 8601 time {_years(form)} (numbers need 'unit' in the mapping)"
+        if is_text(raw):
+            values, naive = _of_text(raw, form.source.zone)
+        elif pa.types.is_timestamp(raw.type) or pa.types.is_date(raw.type):
+            values, naive = _of_timestamps(raw, form.source.zone)
+        else:
+            values = pa.nulls(len(raw), pa.int64())
+    earliest, latest = form.bounds_us()
+    fits = pc.and_(pc.greater_equal(values, earliest), pc.less(values, latest))
+    bad = bad_where(pc.invert(pc.fill_null(fits, False)))
+    if len(bad):
+        values = pc.if_else(pc.fill_null(fits, False), values, 0)
+    return Cast(name, values.cast(TIMESTAMP_TYPE), raw, bad, expected, naive)
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - EPOCH) // timedelta(microseconds=1)
+
+
+def _years(form: TimeForm) -> str:
+    return f"from {form.config.earliest:%Y-%m-%d} to before {form.config.latest:%Y-%m-%d}"
+
+
+def _of_numbers(raw: Column, form: TimeForm) -> Column:
+    """Whole numbers exactly, others as floats; null where a cell is none, or far out of range."""
+    assert form.source.unit is not None
+    unit_ns = NANOSECONDS[form.source.unit]
+    origin = _microseconds(form.source.origin or EPOCH)
+    if pa.types.is_temporal(raw.type):
+        return pa.nulls(len(raw), pa.int64())
+    floats = numbers(raw)
+    limit = 2.0**62 * 1000.0 / unit_ns
+    inside = pc.fill_null(pc.less(pc.abs(floats), limit), False)
+    rounded = pc.round(pc.multiply(pc.if_else(inside, floats, None), unit_ns / 1000.0)).cast(pa.int64(), safe=False)
+    whole = pc.if_else(inside, whole_numbers(raw), None)
+    exact = pc.multiply(whole, unit_ns // 1000) if unit_ns >= 1000 else pc.divide(whole, 1000 // unit_ns)
+    return pc.add(pc.coalesce(exact, rounded), origin)
+
+
+def _number_expected(raw: Column, form: TimeForm) -> str:
+    """What was wanted, and in which unit the first number would be plausible."""
+    expected = f"a number of {form.source.unit} that gives a time {_years(form)}"
+    for unit in NANOSECONDS:
+        if unit == form.source.unit or form.source.origin is not None:
+            continue
+        other = TimeForm(form.source.model_copy(update={"unit": unit}), form.config)
+        earliest, latest = form.bounds_us()
+        head = _of_numbers(raw.slice(0, 1000), other)
+        fits = pc.mean(pc.and_(pc.greater_equal(head, earliest), pc.less(head, latest)).cast(pa.int8())).as_py()
+        if fits is not None and fits > 0.5:
+            return f"{expected}; as numbers of {unit} they would be (unit: {unit} in the mapping)"
+    return expected
+
+
+def _of_timestamps(raw: Column, zone: str) -> tuple[Column, int]:
+    values = raw.cast(pa.timestamp("us", tz=getattr(raw.type, "tz", None)), safe=False)
+    if values.type.tz is not None:
+        return values.cast(pa.int64()), 0
+    return _localised(values, zone), len(values) - values.null_count
+
+
+def _localised(naive: Column, zone: str) -> Column:
+    return naive.cast(pa.int64()) if zone == "UTC" else _int64(_in_utc(naive.to_pandas(), zone))
+
+
+def _in_utc(local: "pd.Series[pd.Timestamp]", zone: str) -> "pd.Series[pd.Timestamp]":
+    """Local times in UTC; NaT for those that a clock skips, the first of those that it shows twice."""
+    local = local.astype("datetime64[us]")
+    return local.dt.tz_localize(zone, ambiguous=np.ones(len(local), dtype=bool), nonexistent="NaT").dt.tz_convert("UTC")
+
+
+def _int64(times: "pd.Series[pd.Timestamp]") -> Column:
+    return pa.array(times.dt.tz_localize(None).astype("datetime64[us]"), pa.timestamp("us")).cast(pa.int64())
+
+
+def _of_text(raw: Column, zone: str) -> tuple[Column, int]:
+    """The whole column by Arrow where it is all of one kind, else cell by cell."""
+    for kind in (pa.timestamp("us", tz="UTC"), pa.timestamp("us")):
+        try:
+            return _of_timestamps(raw.cast(kind), zone)
+        except pa.ArrowInvalid:
+            continue
+    return _of_mixed_text(raw.to_pandas().astype(str).str.strip(), pc.is_null(raw), zone)
+
+
+def _of_mixed_text(text: "pd.Series[str]", empty: Column, zone: str) -> tuple[Column, int]:
+    text = text.mask(empty.to_pandas(), "").str.replace(r"\[[^\]]*\]$", "", regex=True)
+    text = text.str.replace(r"\s*(?:UTC|GMT|UT)$", "Z", regex=True).str.replace(r"(:\d\d),(\d)", r"\1.\2", regex=True)
+    aware = text.str.contains(_AWARE, regex=True)
+    zones = text.str.extract(_ZONE_NAME, expand=False)
+    naive = ~aware & zones.isna()
+    times = pd.Series(pd.NaT, index=text.index, dtype="datetime64[us, UTC]")
+    times[aware] = pd.to_datetime(text[aware], format="ISO8601", utc=True, errors="coerce")
+    times[naive] = _parsed(text[naive], zone)
+    for name in zones.dropna().unique():
+        there = zones == name
+        times[there] = _parsed(text[there].str.replace(_ZONE_NAME, "", regex=True), str(name))
+    return _int64(times.dt.tz_convert("UTC")), int((naive & times.notna()).sum())
+
+
+def _parsed(text: "pd.Series[str]", zone: str) -> "pd.Series[pd.Timestamp]":
+    local = pd.to_datetime(text, format="ISO8601", errors="coerce")
+    try:
+        return _in_utc(local, zone)
+    except (KeyError, ValueError, OSError):  # no such zone
+        return pd.Series(pd.NaT, index=text.index, dtype="datetime64[us, UTC]")
