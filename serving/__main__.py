@@ -19,6 +19,8 @@ from serving import json_logs, workers
 
 logger = logging.getLogger(__name__)
 
+_INTERNAL = ("runtime_directory", "socket")
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serving", description=__doc__)
@@ -43,16 +45,21 @@ def configured(arguments: argparse.Namespace) -> Config:
     Raises:
         ConfigError: a file, an environment variable or an option is wrong.
     """
-    environ = dict(os.environ)
-    keys = {"log_dir": "LOG__DIRECTORY", "spool_dir": "LOG__SPOOL_DIRECTORY"}
-    for option, value in vars(arguments).items():
-        if value is not None and option not in ("runtime_directory", "socket"):
-            environ[f"FEEDRANK__SERVING__{keys.get(option, option.upper())}"] = str(value)
-    return load_config(environ=environ)
+    keys = {"log_dir": "log.directory", "spool_dir": "log.spool_directory"}
+    given = {
+        f"serving.{keys.get(option, option)}": value
+        for option, value in vars(arguments).items()
+        if value not in (None, "") and option not in _INTERNAL
+    }
+    return load_config(overrides=given, source="option")
 
 
 def serve(config: Config, *, runtime: Path, listener: socket.socket) -> None:
-    """Runs one worker until it is told to end."""
+    """Runs one worker until it is told to end.
+
+    Raises:
+        ConfigError: the token can't be read.
+    """
     from serving.service import Service
 
     service = Service(config, runtime=runtime)
@@ -73,10 +80,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.argv = sys.argv[:1]  # KServe parses the command line when it is imported
     json_logs.configure()
     try:
-        config = configured(arguments)
+        return _run(configured(arguments), arguments, given)
     except FeedrankError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _run(config: Config, arguments: argparse.Namespace, given: Sequence[str]) -> int:
     settings = config.serving
     if arguments.socket is not None:
         serve(config, runtime=arguments.runtime_directory, listener=socket.socket(fileno=arguments.socket))

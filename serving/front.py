@@ -1,22 +1,26 @@
 """The ASGI application in front of KServe's: the product's routes, and guards for all the others.
 
 `POST /predict` passes no router, middleware or model of FastAPI, and mostly not even ASGI (`protocol.py`). KServe's
-own routes are reached through `_kserve`, which closes what its server leaves open: the repository endpoints, bodies
-without limit, no token.
+inference routes are answered by `inference.py`, the rest of its routes through `_kserve`, which closes what its server
+leaves open: the repository endpoints, bodies without limit, no token.
 """
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from serving import exposition
+from serving import bodies, exposition
 from serving.guards import App, Guards, Message, Receive, Scope, Send, header
+from serving.inference import Handler as InferenceHandler
+from serving.inference import Inference
+from serving.kserve_model import unknown_version
 from serving.loader import UnusableModelError
 from serving.requests import RefusedError, decode
-from serving.responses import encode_error, encode_ranking
+from serving.responses import encode_error, encode_protocol_error, encode_ranking
 from serving.service import Service
 
 logger = logging.getLogger(__name__)
@@ -32,6 +36,7 @@ Answer = tuple[int, Headers, bytes]
 Content = tuple[int, bytes, bytes]
 """Status, content type and body."""
 Handler = Callable[[Scope, Receive], Awaitable[Content]]
+_VERSION = re.compile(r"(/v2/models/[^/]+)/versions/([^/]+)")
 
 
 class Front:
@@ -42,6 +47,7 @@ class Front:
         self._metrics = service.metrics
         self._guards = Guards(service)
         self._app = app
+        self._inference = Inference(service)
         self._retry_after = (b"retry-after", str(service.config.limits.retry_after_seconds).encode())
         self._handlers: dict[str, tuple[str, Handler]] = {
             "/health": ("GET", self._health),
@@ -52,19 +58,20 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point."""
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the protocol, which has the first scope, leaves the body out
         path = scope["path"]
         if path == "/predict":
             await self._predict(scope, receive, send)
         elif path in self._handlers:
             await self._product(scope, receive, send)
         else:
-            await self._kserve(scope, receive, send)
+            await self._protocols(scope, receive, send)
 
-    def predict_now(self, scope: Scope, body: bytes, *, started: float) -> Answer:
+    def predict_now(self, scope: Scope, body: bytes | bytearray, *, started: float) -> Answer:
         """Answers a `/predict` request whose body is here."""
         try:
-            self._admit(scope)
-            self._guards.size(body)
+            body = self._guards.plain(body, self._admit(scope))
             answer = self._ranked(body, started)
         except Exception as error:
             answer = self._failed(error)
@@ -75,21 +82,22 @@ class Front:
         """The same for a body that has to be waited for."""
         started = time.perf_counter()
         try:
-            self._admit(scope)
+            coding = self._admit(scope)
             with self._guards.in_progress():
                 body = await self._guards.body(scope, receive)
+            body = self._guards.plain(body, coding)
             answer = self._ranked(body, started)
         except Exception as error:
             answer = self._failed(error)
         self._metrics.answered("predict", answer[0])
         await _send(send, answer)
 
-    def _admit(self, scope: Scope) -> None:
+    def _admit(self, scope: Scope) -> bytes:
         guards = self._guards
         guards.method(scope, "POST")
         guards.token(scope)
         guards.load()
-        guards.json(scope)
+        return guards.json(scope)
 
     def _ranked(self, body: bytes | bytearray, started: float) -> Answer:
         ranked = self._service.rank(decode(body), started=started)
@@ -143,11 +151,48 @@ class Front:
         version = None if loader.current is None else loader.current.model.version
         return 200, JSON, msgspec.json.encode({"reloaded": replaced, "model_version": version})
 
+    async def _protocols(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """KServe's V1 and V2."""
+        try:
+            scope = self._without_version(scope)
+        except RefusedError as refused:
+            await _send(send, self._failed(refused, protocol=True))
+            return
+        found = self._inference.routes.get(scope["path"])
+        if found is None:
+            await self._kserve(scope, receive, send)
+        else:
+            await self._infer(scope, receive, send, *found)
+
+    def _without_version(self, scope: Scope) -> Scope:
+        """V2's paths may name the version, if it is the served one."""
+        found, loaded = _VERSION.match(scope["path"]), self._service.loader.current
+        if found is None or loaded is None:
+            return scope
+        if found[2] != loaded.model.version:
+            raise unknown_version(found[2], loaded.model.version)
+        path = found[1] + scope["path"][found.end() :]
+        return {**scope, "path": path, "raw_path": path.encode()}
+
+    async def _infer(self, scope: Scope, receive: Receive, send: Send, route: str, handler: InferenceHandler) -> None:
+        guards = self._guards
+        try:
+            guards.method(scope, "POST")
+            guards.token(scope)
+            guards.load()
+            with guards.in_progress():
+                headers, content = await handler(scope["headers"], await guards.body(scope, receive))
+            headers += [(b"content-length", b"%d" % len(content)), *self._extra_headers(200)]
+            answer = 200, headers, content
+        except Exception as error:
+            answer = self._failed(error, protocol=True)
+        self._metrics.answered(route, answer[0])
+        await _send(send, answer)
+
     async def _kserve(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, guards = scope["path"], self._guards
         try:
-            if path.startswith("/v2/repository"):
-                raise _not_found()
+            guards.repository(path)
             if path not in OPEN_PATHS:
                 guards.token(scope)
             if scope["method"] == "POST":
@@ -157,7 +202,7 @@ class Front:
                     await self._app(scope, receive, self._watched(send, "v1" if path.startswith("/v1/") else "v2"))
                 return
         except RefusedError as refused:
-            await _send(send, self._failed(refused))
+            await _send(send, self._failed(refused, protocol=True))
             return
         await self._app(scope, receive, send)
 
@@ -178,21 +223,30 @@ class Front:
             headers.append(CLOSE)  # the client's next request then goes elsewhere
         return headers
 
-    def _failed(self, error: Exception) -> Answer:
-        """The answer to a refused request, or to a failure of our own, of which only the log tells."""
+    def _failed(self, error: Exception, *, protocol: bool = False) -> Answer:
+        """The answer to a refused request, or to a failure of our own, of which only the log tells.
+
+        V1 and V2 have one field, `error`, and 400 for what is 422 elsewhere.
+        """
         if not isinstance(error, RefusedError):
             logger.error("a request failed", exc_info=error)
             error = RefusedError("internal server error", status=500, kind="internal")
         self._metrics.failed(error.kind)
-        content = encode_error(error.reason, field=error.field)
-        headers = self._headers(error.status, JSON, len(content))
-        if error.status == 401:
+        status, content = error.status, encode_error(error.reason, field=error.field)
+        if protocol:
+            status = 400 if status == 422 else status
+            content = encode_protocol_error(error.reason, field=error.field)
+        headers = self._headers(status, JSON, len(content))
+        if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        elif error.status == 405:
-            headers.append((b"allow", error.reason.removeprefix("use ").encode()))
-        elif error.status in (408, 413) and CLOSE not in headers:
+        elif status == 405:
+            methods = error.reason.removeprefix("use ")
+            headers.append((b"allow", b"GET, HEAD" if methods == "GET" else methods.encode()))
+        elif error.kind == "content_encoding":
+            headers.append((b"accept-encoding", bodies.CODINGS))
+        elif status in (408, 413) and CLOSE not in headers:
             headers.append(CLOSE)
-        return error.status, headers, content
+        return status, headers, content
 
     def _headers(self, status: int, content_type: bytes, length: int) -> Headers:
         headers = [(b"content-type", content_type), (b"content-length", b"%d" % length)]
@@ -205,10 +259,6 @@ async def _send(send: Send, answer: Answer) -> None:
     status, headers, body = answer
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _not_found() -> RefusedError:
-    return RefusedError("not found", status=404, kind="not_found")
 
 
 def _replay(body: bytes | bytearray, receive: Receive) -> Receive:

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
+from serving import bodies
 from serving.requests import RefusedError
 from serving.service import Service
 
@@ -15,7 +17,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-LOOPBACK = {"127.0.0.1", "::1"}
 AWAKE_SECONDS = 0.002
 """A shorter pause between two rounds of the event loop means that it didn't sleep."""
 QUEUE = 8
@@ -42,7 +43,7 @@ class Guards:
             self._in_progress -= 1
 
     def method(self, scope: Scope, wanted: str) -> None:
-        """405 for another method."""
+        """405 for another method. HEAD comes as GET (`front.py`)."""
         if scope["method"] != wanted:
             raise RefusedError(f"use {wanted}", status=405, kind="method")
 
@@ -51,9 +52,14 @@ class Guards:
         if self._service.token is not None and not self._service.authorized(header(scope, b"authorization")):
             raise RefusedError("send Authorization: Bearer <token>", status=401, kind="unauthorized")
 
+    def repository(self, path: str) -> None:
+        """404 for V2's repository extension, which is closed."""
+        if path.startswith("/v2/repository"):
+            raise RefusedError("models are not loaded through the API", status=404, kind="not_found")
+
     def loopback(self, scope: Scope) -> None:
         """403 for another machine. A proxy in the same pod comes from the loopback address too, but says for whom."""
-        if scope["client"][0] not in LOOPBACK or header(scope, b"x-forwarded-for") is not None:
+        if not _is_loopback(scope["client"][0]) or header(scope, b"x-forwarded-for") is not None:
             raise RefusedError("only from this machine", status=403, kind="forbidden")
 
     def load(self) -> None:
@@ -61,22 +67,24 @@ class Guards:
         if self._in_progress >= self._max_concurrency or self._backlog.too_long():
             raise RefusedError("overloaded; try again", status=503, kind="overloaded")
 
-    def json(self, scope: Scope) -> None:
-        """415 for another content type."""
-        value = header(scope, b"content-type") or b""
-        if value != b"application/json" and value.split(b";")[0].strip().lower() != b"application/json":
-            raise RefusedError("send Content-Type: application/json", status=415, kind="content_type")
+    def json(self, scope: Scope) -> bytes:
+        """415 for another content type; returns the content coding."""
+        content_type, coding = bodies.described(scope["headers"])
+        if content_type != bodies.JSON:
+            bodies.media_type(content_type)
+        return coding
 
-    def size(self, body: bytes | bytearray) -> None:
-        """413 for a body that is too large."""
+    def plain(self, body: bytes | bytearray, coding: bytes) -> bytes | bytearray:
+        """The body without its content coding; 413 if it is too large."""
         if len(body) > self._limits.max_body_bytes:
-            raise self._too_large()
+            raise bodies.too_large(self._limits.max_body_bytes)
+        return bodies.decoded(body, coding, limit=self._limits.max_body_bytes) if coding else body
 
     async def body(self, scope: Scope, receive: Receive) -> bytes | bytearray:
         """The whole body; 413 if it is too large, 408 if it doesn't arrive in time."""
         length = header(scope, b"content-length")
         if length is not None and int(length) > self._limits.max_body_bytes:
-            raise self._too_large()
+            raise bodies.too_large(self._limits.max_body_bytes)
         try:
             async with asyncio.timeout(self._limits.body_timeout_seconds):
                 return await self._read(receive)
@@ -95,11 +103,8 @@ class Guards:
                 return part
             body += part
             if len(body) > self._limits.max_body_bytes:
-                raise self._too_large()
+                raise bodies.too_large(self._limits.max_body_bytes)
         return body
-
-    def _too_large(self) -> RefusedError:
-        return RefusedError(f"larger than {self._limits.max_body_bytes} bytes", status=413, kind="too_large")
 
 
 class _Backlog:
@@ -141,3 +146,10 @@ def header(scope: Scope, wanted: bytes) -> bytes | None:
         if name == wanted:
             return bytes(value)
     return None
+
+
+def _is_loopback(host: str) -> bool:
+    """A socket of both families shows an IPv4 client as ::ffff:127.0.0.1."""
+    address = ipaddress.ip_address(host)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback

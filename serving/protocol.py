@@ -1,18 +1,23 @@
-"""uvicorn's HTTP protocol with a short way for `POST /predict`.
+"""uvicorn's HTTP protocol with a short way for `POST /predict`, and without upgrades.
 
 A ranking never waits for anything, so it needs no task, event or ASGI message: it is answered in the very call that
 delivers the end of its body. Requests that do wait (a body in several parts, a client that reads slowly, one that
 expects 100 Continue, pipelining behind another route) take the ordinary way through `Front`, with the same answers.
+
+An offer to upgrade the connection (Java's HttpClient offers h2c by default) is ignored, as RFC 9110, 7.8, allows. The
+parser stops at the end of such a head, whatever the client sends next; it is given the head again without the offer.
 """
 
 import asyncio
 import time
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from serving.front import Front
+from serving.front import JSON, Front
 from serving.guards import Scope
+from serving.responses import encode_error
 
 PATH = b"/predict"
 
@@ -31,12 +36,51 @@ class RankingProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio. What was not answered at once goes the ordinary way."""
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.send_400_response("this is no HTTP/1.1 request")
+            return
         if self._short and self.parser is not None:
             self._take_the_ordinary_way()
 
+    def _parse(self, data: bytes) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as stopped:
+                if self.parser.get_method() == b"CONNECT":
+                    raise httptools.HttpParserInvalidMethodError from None
+                data = self._head_without_upgrade() + data[stopped.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)  # the old one may have ended with "Connection: close"
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            else:
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
+
+    def send_400_response(self, msg: str) -> None:
+        """See uvicorn; but neither before the answers to earlier requests nor as a second answer to this one."""
+        cycle = None if self._short else self.cycle
+        if cycle is not None and not cycle.response_complete and (self.pipeline or not cycle.more_body):
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+        elif cycle is not None and cycle.response_complete and cycle.more_body:
+            self.transport.close()
+        else:
+            body = encode_error(msg)
+            headers = [(b"content-type", JSON), (b"content-length", b"%d" % len(body))]
+            self._answer(400, headers, body, keep_alive=False)
+
     def on_headers_complete(self) -> None:
         """See httptools."""
+        if self.parser.should_upgrade():
+            return
         if self.url == PATH and not self._busy() and self.parser.get_method() == b"POST":
             self._short = True
             self._body = b""
@@ -46,7 +90,7 @@ class RankingProtocol(HttpToolsProtocol):
 
     def _busy(self) -> bool:
         waiting = self.cycle is not None and not self.cycle.response_complete
-        return waiting or self.flow.write_paused or self.expect_100_continue or self.parser.should_upgrade()
+        return waiting or self.flow.write_paused or self.expect_100_continue
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""
@@ -58,7 +102,8 @@ class RankingProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """See httptools."""
         if not self._short:
-            super().on_message_complete()
+            if not self.parser.should_upgrade():
+                super().on_message_complete()
             return
         self._short = False
         scope: Scope = self.scope  # type: ignore[assignment]

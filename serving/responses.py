@@ -37,3 +37,8 @@ def rounded_scores(ranking: Ranking) -> list[float]:
 def encode_error(reason: str, *, field: str | None = None) -> bytes:
     """The body of every error of the product's own routes."""
     return msgspec.json.encode({"reason": reason} if field is None else {"field": field, "reason": reason})
+
+
+def encode_protocol_error(reason: str, *, field: str | None = None) -> bytes:
+    """The body of every error of V1 and V2."""
+    return msgspec.json.encode({"error": reason if field is None else f"{field}: {reason}"})

@@ -1,4 +1,4 @@
-"""KServe's model server, run the way a predictor should: front, event loop, gRPC guards and a graceful end."""
+"""KServe's model server, run the way a predictor should: front, event loop and a graceful end."""
 
 import asyncio
 import contextlib
@@ -7,11 +7,8 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterator
 
-import grpc
 import kserve
 import uvicorn
 import uvloop
@@ -26,13 +23,11 @@ from kserve.errors import (
     UnsupportedProtocol,
 )
 from kserve.model_server import app as kserve_app
-from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
-from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
-from kserve.protocol.grpc.server import GRPCServer
-from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.rest.server import RESTServer
+from starlette.exceptions import HTTPException
 
 from serving.front import Front
+from serving.grpc_server import GrpcServer
 from serving.kserve_model import ClosedRepository, RankerDataPlane, RankerModel
 from serving.openapi import document
 from serving.protocol import protocol_for
@@ -40,7 +35,6 @@ from serving.service import Service
 
 logger = logging.getLogger(__name__)
 
-GRPC_THREADS = 2
 SWITCH_INTERVAL_SECONDS = 0.0005
 """How long a request waits for the interpreter while another thread computes; Python's default is 5 ms."""
 _STATUS_OF_ERROR = {
@@ -108,60 +102,23 @@ def _answer_errors(app: FastAPI) -> None:
         where = ".".join(str(part) for part in first["loc"])
         return JSONResponse({"error": f"{where}: {first['msg']}"}, 400)
 
+    async def unrouted(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        reason = str(error.detail)
+        if error.status_code == 404:
+            reason = f"{request.url.path[:100]} is no route; rankings are at POST /predict, GET /docs shows all routes"
+        elif error.status_code == 405:
+            reason = f"use {(error.headers or {}).get('Allow', 'another method')}"
+        return JSONResponse({"error": reason}, error.status_code, headers=error.headers)
+
     async def unexpected(_: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"error": "internal server error"}, 500)
 
     for kind in _STATUS_OF_ERROR:
         app.add_exception_handler(kind, expected)
     app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, unrouted)
     app.add_exception_handler(Exception, unexpected)
-
-
-class _TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Asks for the bearer token, but not of health checks."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    async def intercept_service(
-        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
-    ) -> Any:
-        """See gRPC."""
-        sent = dict(details.invocation_metadata).get("authorization")
-        is_probe = details.method.endswith(("/ServerLive", "/ServerReady", "/ModelReady"))
-        if is_probe or self._service.authorized(sent.encode() if isinstance(sent, str) else sent):
-            return await continuation(details)
-
-        async def refuse(_: Any, context: grpc.aio.ServicerContext) -> None:
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "send authorization: Bearer <token>")
-
-        return grpc.unary_unary_rpc_method_handler(refuse)
-
-
-class GrpcServer(GRPCServer):
-    """KServe's gRPC service with the token, a message limit and no log line for each call."""
-
-    def __init__(self, service: Service, data_plane: RankerDataPlane, repository: ClosedRepository) -> None:
-        super().__init__(service.config.grpc_port, data_plane, repository, kwargs={})
-        self._service = service
-
-    async def open(self) -> None:
-        """Starts to listen; several workers share the port (SO_REUSEPORT)."""
-        limits = self._service.config.limits
-        self._server = grpc.aio.server(
-            ThreadPoolExecutor(max_workers=GRPC_THREADS),
-            interceptors=(_TokenInterceptor(self._service), ExceptionToStatusInterceptor()),
-            options=[("grpc.max_receive_message_length", limits.max_body_bytes), ("grpc.so_reuseport", 1)],
-            maximum_concurrent_rpcs=limits.max_concurrency,
-        )
-        servicer = InferenceServicer(self._data_plane, self._model_repository_extension)
-        add_GRPCInferenceServiceServicer_to_server(servicer, self._server)
-        self._server.add_insecure_port(f"{self._service.config.host}:{self._port}")
-        await self._server.start()
-
-    async def close(self, grace_seconds: float) -> None:
-        """Ends when the calls in progress have."""
-        await self._server.stop(grace_seconds)
 
 
 class RankerServer(kserve.ModelServer):

@@ -11,6 +11,7 @@ from typing import Any
 
 from feedrank import schema
 from feedrank.config import Config
+from feedrank.errors import ConfigError
 from feedrank.prediction_log import PredictionLog
 from feedrank.scoring import Ranking
 from serving.loader import Loaded, ModelLoader
@@ -38,6 +39,7 @@ class Service:
 
     def __init__(self, config: Config, *, runtime: Path) -> None:
         self.config = config.serving
+        self.token = self._read_token()
         shared = self.config.workers > 1
         self.metrics = Metrics(runtime if shared else None)
         self.log = PredictionLog(self.config.log)
@@ -50,16 +52,21 @@ class Service:
             on_reload=self.metrics.reloaded,
         )
         self.draining = False
-        self.token: bytes | None = None
         self._started = time.monotonic()
         self._stop = threading.Event()
 
     def start(self) -> None:
         """Begins to load the model, and to publish metrics."""
-        if self.config.token_file is not None:
-            self.token = self.config.token_file.read_bytes().strip()
         self.loader.start()
         threading.Thread(target=self._refresh, name="metrics", daemon=True).start()
+
+    def _read_token(self) -> bytes | None:
+        if self.config.token_file is None:
+            return None
+        try:
+            return self.config.token_file.read_bytes().strip()
+        except OSError as error:
+            raise ConfigError(f"serving.token_file: {error.filename}: {error.strerror}") from error
 
     def close(self) -> None:
         """Writes the log to its end."""

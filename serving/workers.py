@@ -58,9 +58,11 @@ def _remove_if_dead(path: Path) -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """The listening socket; port 0 takes a free one."""
+    """The listening socket; port 0 takes a free one, and `::` is all addresses of both families."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if listener.family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     listener.bind((host, port))
     return listener
 

@@ -1,11 +1,14 @@
 """The configuration tree: defaults, files, the environment, overrides, and errors that name key and source."""
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import yaml
+from pydantic import AfterValidator, BaseModel
 
 from feedrank.config import Config, load_config
+from feedrank.config.text import parsed
 from feedrank.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -105,6 +108,80 @@ def test_environment_values_are_yaml(tmp_path):
         tmp_path, environ={"FEEDRANK__MODEL__HIDDEN_DIMS": "[16, 8]", "FEEDRANK__MODEL__EMBEDDING_DIM": "8"}
     )
     assert config.model.hidden_dims == (16, 8)
+
+
+SCALARS = (
+    "123", "1.0", "1e3", "0x1F", "1_000", "true", "off", "no", "null", "~", "2024-01-01", "12:30:45", "[a]", "{a: b}",
+    "a: b", "::", "*a", "!x", "a #b", "'x", "-",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("scalar", SCALARS)
+def test_a_text_stays_what_it_is_whatever_yaml_reads_in_it(tmp_path, scalar):
+    variables = ("MODEL_NAME", "HOST", "LOG__DIRECTORY", "LOG__SPOOL_DIRECTORY", "RELOAD__CACHE_DIRECTORY")
+    environ = {f"FEEDRANK__SERVING__{variable}": scalar for variable in variables}
+    serving = load_config(tmp_path, environ=environ).serving
+    assert serving.model_name == serving.host == serving.log.directory == scalar
+    assert serving.log.spool_directory == serving.reload.cache_directory == Path(scalar)
+
+
+@pytest.mark.parametrize("scalar", ["", "null", "~", " NULL\n"])
+def test_null_unsets_an_optional_text(tmp_path, scalar):
+    write(tmp_path, "serving", "{token_file: /token, snapshot: /online}")
+    environ = {"FEEDRANK__SERVING__TOKEN_FILE": scalar, "FEEDRANK__SERVING__SNAPSHOT": scalar}
+    serving = load_config(tmp_path, environ=environ).serving
+    assert serving.token_file is serving.snapshot is None
+
+
+def test_optional_texts_are_text_and_quotes_and_blanks_around_a_text_do_not_count(tmp_path):
+    environ = {
+        "FEEDRANK__SERVING__TOKEN_FILE": "2024",
+        "FEEDRANK__SERVING__SNAPSHOT": "'null'",
+        "FEEDRANK__SERVING__MODEL_NAME": ' "a\\tb" \n',
+    }
+    serving = load_config(tmp_path, environ=environ).serving
+    assert (serving.token_file, serving.snapshot, serving.model_name) == (Path("2024"), "null", "a\tb")
+
+
+def test_numbers_are_read_from_quoted_text_too(tmp_path):
+    write(tmp_path, "serving", 'http_port: "8080"')
+    environ = {"FEEDRANK__SERVING__GRPC_PORT": '"8081"', "FEEDRANK__SERVING__LOG__WHEN_FULL": "drop"}
+    serving = load_config(tmp_path, environ=environ).serving
+    assert (serving.http_port, serving.grpc_port, serving.log.when_full) == (8080, 8081, "drop")
+
+
+@pytest.mark.parametrize("value", ["123", "off", "2024-01-01", "1.5"])
+def test_a_text_that_yaml_reads_as_something_else_is_to_be_quoted_in_a_file(tmp_path, value):
+    write(tmp_path, "serving", f"model_name: {value}")
+    assert "quote it" in refusal(tmp_path)
+
+
+class Fields(BaseModel):
+    names: list[str] = []
+    paths: tuple[Path, ...] = ()
+    renamed: dict[str, str] | None = None
+    marked: Annotated[str, AfterValidator(str.upper)] | None = None
+    number: int | str | None = None
+    numbers: list[int] = []
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("names", "[1, off, null, 2024-01-01]", ["1", "off", "null", "2024-01-01"]),
+        ("paths", "[1.0, a]", (Path("1.0"), Path("a"))),
+        ("renamed", "{on: 1, 2: no}", {"on": "1", "2": "no"}),
+        ("renamed", "null", None),
+        ("marked", "on", "ON"),
+        ("marked", "null", None),
+        ("number", "5", 5),
+        ("number", "x", "x"),
+        ("numbers", "[1, 2]", [1, 2]),
+    ],
+)
+def test_text_within_lists_mappings_and_alternatives(field, text, value):
+    given = parsed(text, Fields.model_fields[field].annotation)
+    assert getattr(Fields.model_validate({field: given}), field) == value
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,19 @@
 """One validated configuration tree, read from `config/*.yaml` and overridden by the environment.
 
-`FEEDRANK__MODEL__TRAINING__EPOCHS=3` overrides `training.epochs` of `model_config.yaml`; values are read as YAML.
+`FEEDRANK__MODEL__TRAINING__EPOCHS=3` overrides `training.epochs` of `model_config.yaml`; values are read as YAML, but
+for a key that holds text they are that text, be it `123`, `off` or `::` (`null` or nothing unsets an optional one).
 `FEEDRANK_CONFIG_DIR` names another folder than `config/`. A pipeline run overrides keys by its parameter
 `config_overrides`, e.g. `{"model.training.epochs": 3}`; it wins over the environment.
 """
 
 import os
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from feedrank.config.base import Section
 from feedrank.config.data import DataConfig
@@ -21,6 +23,7 @@ from feedrank.config.pipelines import PipelinesConfig
 from feedrank.config.promotion import PromotionConfig
 from feedrank.config.serving import ServingConfig
 from feedrank.config.simulation import SimulationConfig
+from feedrank.config.text import parsed
 from feedrank.errors import ConfigError
 
 ENV_PREFIX = "FEEDRANK__"
@@ -61,10 +64,11 @@ def load_config(
     *,
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    source: str = "config_overrides",
 ) -> Config:
     """Reads and validates the configuration; a missing file means its defaults.
 
-    `overrides` maps dotted keys, such as `data.generator.seed`, to values.
+    `overrides` maps dotted keys, such as `data.generator.seed`, to values; `source` says in errors where they are from.
 
     Raises:
         ConfigError: names the file (or the environment variable), the key and what is expected.
@@ -77,7 +81,7 @@ def load_config(
     overridden = _apply_environment(tree, environ)
     for name, value in (overrides or {}).items():
         _override(tree, tuple(name.split(".")), value, source=name)
-        overridden[tuple(name.split("."))] = f"config_overrides: {name}"
+        overridden[tuple(name.split("."))] = f"{source}: {name}"
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -105,11 +109,20 @@ def _apply_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> dict
             continue
         keys = tuple(variable[len(ENV_PREFIX) :].lower().split("__"))
         try:
-            _override(tree, keys, yaml.safe_load(text), source=variable)
+            _override(tree, keys, parsed(text, _type_of(keys)), source=variable)
         except yaml.YAMLError as error:
             raise ConfigError(f"{variable}: not a valid YAML value: {error}") from error
         overridden[keys] = variable
     return overridden
+
+
+def _type_of(keys: tuple[str, ...]) -> Any:
+    """The annotation of a key; None if there is no such key."""
+    node: Any = Config
+    for key in keys:
+        section = isinstance(node, type) and issubclass(node, BaseModel)
+        node = node.model_fields[key].annotation if section and key in node.model_fields else None
+    return node
 
 
 def _override(tree: dict[str, Any], keys: tuple[str, ...], value: Any, *, source: str) -> None:
@@ -130,6 +143,8 @@ def _describe(error: ValidationError, directory: Path, overridden: Mapping[tuple
         source = source or str(directory / f"{location[0]}_config.yaml")
         key = ".".join(location[1:]) or location[0]
         message = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"]
+        if problem["type"] == "string_type" and isinstance(problem["input"], bool | int | float | date):
+            message += "; quote it, YAML reads it as something else"
         value = "" if problem["type"] in ("extra_forbidden", "missing") else f" (got {problem['input']!r})"
         lines.append(f"{source}: {key}: {message}{value}")
     return "; ".join(lines)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Predictor:
     grpc_port: int
     log_directory: Path
     output: Path
+    host: str = "127.0.0.1"
     http: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,7 +47,7 @@ class Predictor:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.http_port}"
+        return f"http://{self.host}:{self.http_port}"
 
     def predict(self, user_id: int, item_ids: list[int], **context: Any) -> httpx.Response:
         body: dict[str, Any] = {"user_id": user_id, "item_ids": item_ids}
@@ -91,12 +92,18 @@ class Predictor:
 
 @contextlib.contextmanager
 def running(
-    folder: Path, model: str | Path, *options: str, environment: dict[str, str] | None = None, ready: bool = True
+    folder: Path,
+    model: str | Path,
+    *options: str,
+    environment: dict[str, str] | None = None,
+    ready: bool = True,
+    url_host: str = "127.0.0.1",
+    program: Sequence[str] = ("-m", "serving"),
 ) -> Iterator[Predictor]:
-    """A predictor for as long as the block lasts."""
+    """A predictor for as long as the block lasts, met at `url_host`."""
     folder.mkdir(parents=True, exist_ok=True)
     http_port, grpc_port = free_port(), free_port()
-    command = [sys.executable, "-m", "serving", "--model-dir", str(model), "--host", "127.0.0.1"]
+    command = [sys.executable, *program, "--model-dir", str(model), "--host", "127.0.0.1"]
     command += ["--http-port", str(http_port), "--grpc-port", str(grpc_port)]
     command += ["--log-dir", str(folder / "log"), "--spool-dir", str(folder / "spool"), *options]
     defaults = {
@@ -109,7 +116,7 @@ def running(
     output = folder / "output"
     with output.open("wb") as sink:
         process = subprocess.Popen(command, cwd=ROOT, env=os.environ | wanted, stdout=sink, stderr=sink)
-    predictor = Predictor(process, http_port, grpc_port, folder / "log", output)
+    predictor = Predictor(process, http_port, grpc_port, folder / "log", output, url_host)
     try:
         predictor.wait_listening()
         if ready:

@@ -81,6 +81,83 @@ def test_v2_metadata_describes_the_tensors(predictor: Predictor):
         "user_id": ("INT64", [1]), "item_ids": ("INT64", [-1]), "device": ("BYTES", [1]), "timestamp": ("BYTES", [1]),
     }  # fmt: skip
     assert [o["name"] for o in metadata["outputs"]] == ["item_ids", "scores"]
+    assert (metadata["platform"], metadata["versions"]) == ("feedrank", ["v1.0.0"])
+    rpc = triton_grpc.InferenceServerClient(f"127.0.0.1:{predictor.grpc_port}").get_model_metadata(NAME)
+    assert (rpc.platform, list(rpc.versions)) == ("feedrank", ["v1.0.0"])
+
+
+def test_v2_paths_may_name_the_served_version(predictor: Predictor):
+    for version, status in (("v1.0.0", 200), ("v9", 404)):
+        path = f"/v2/models/{NAME}/versions/{version}"
+        assert predictor.http.get(path).status_code == predictor.http.get(f"{path}/ready").status_code == status
+        response = predictor.http.post(f"{path}/infer", json={"inputs": v2_inputs()})
+        assert response.status_code == status
+    assert response.json() == {"error": "version v9 is not served; v1.0.0 is"}
+
+
+@pytest.mark.parametrize("given", [{}, {"id": None}, {"id": ""}, {"id": "42"}, {"id": "größe \u2028\0"}])
+def test_v2_gives_the_id_back_as_it_came(predictor: Predictor, given: dict[str, Any]):
+    answer = predictor.http.post(f"/v2/models/{NAME}/infer", json={"inputs": v2_inputs()} | given).json()
+    wanted = {key: value for key, value in given.items() if value is not None}
+    assert {key: answer[key] for key in ("id",) if key in answer} == wanted
+
+
+def test_v2_ignores_what_the_protocol_does_not_have(predictor: Predictor):
+    body = {"inputs": v2_inputs(), "model_name": NAME, "priority": 1}
+    assert predictor.http.post(f"/v2/models/{NAME}/infer", json=body).status_code == 200
+
+
+ON, OFF = {"binary_data": True}, {"binary_data": False}
+BINARY_OUTPUTS = {
+    "all": (True, None, "item_ids scores", ""),
+    "none": (False, None, "", "item_ids scores"),
+    "listed": (True, [("scores", None)], "scores", ""),
+    "listed, in its order": (True, [("scores", None), ("item_ids", None)], "scores item_ids", ""),
+    "but one": (True, [("scores", OFF), ("item_ids", {})], "item_ids", "scores"),
+    "one": (None, [("item_ids", None), ("scores", ON)], "scores", "item_ids"),
+    "other parameters": (None, [("scores", {"classification": 0})], "", "scores"),
+    "empty list": (True, [], "item_ids scores", ""),
+}
+
+
+@pytest.mark.parametrize("case", BINARY_OUTPUTS.values(), ids=BINARY_OUTPUTS.keys())
+def test_v2_outputs_are_binary_as_asked(predictor: Predictor, expected, case: tuple[Any, ...]):
+    default, listed, binary, plain = case
+    body: dict[str, Any] = {"inputs": v2_inputs()}
+    if default is not None:
+        body["parameters"] = {"binary_data_output": default}
+    if listed is not None:
+        body["outputs"] = [{"name": n} | ({} if p is None else {"parameters": p}) for n, p in listed]
+    response = predictor.http.post(f"/v2/models/{NAME}/infer", json=body)
+    assert response.status_code == 200
+    length = response.headers.get("inference-header-content-length")
+    assert (length is not None) == bool(binary)
+    assert response.headers["content-type"] == ("application/octet-stream" if binary else "application/json")
+    end = len(response.content) if length is None else int(length)
+    outputs = {output["name"]: output for output in json.loads(response.content[:end])["outputs"]}
+    assert [n for n, o in outputs.items() if "data" not in o] == binary.split()
+    assert [n for n, o in outputs.items() if "data" in o] == plain.split()
+    values = {}
+    for name, output in outputs.items():
+        size = output.get("parameters", {}).get("binary_data_size", 0)
+        dtype = np.int64 if name == "item_ids" else np.float32
+        values[name] = output.get("data", np.frombuffer(response.content[end : end + size], dtype))
+        end += size
+    assert end == len(response.content)
+    wanted = {"item_ids": [p["item_id"] for p in expected], "scores": [p["score"] for p in expected]}
+    for name, given in values.items():
+        np.testing.assert_allclose(np.array(given), wanted[name], atol=1e-7)
+
+
+def test_v2_refuses_outputs_that_it_does_not_have(predictor: Predictor):
+    for outputs, word in (
+        ([{"name": "labels"}], "labels"),
+        ([{"name": "scores"}, {"name": "scores"}], "once"),
+        ([{"name": "scores", "parameters": {"binary_data": "yes"}}], "parameters.binary_data"),
+    ):
+        response = predictor.http.post(f"/v2/models/{NAME}/infer", json={"inputs": v2_inputs(), "outputs": outputs})
+        assert response.status_code == 400
+        assert word in response.json()["error"]
 
 
 def without(name: str) -> list[dict[str, Any]]:
@@ -142,7 +219,7 @@ def test_v2_refuses_broken_binary_bodies(predictor: Predictor, length: str):
         assert response.status_code == 400, response.text
 
 
-@pytest.mark.parametrize("body", [{}, {"instances": []}, {"instances": 3}, {"instances": [{}] * 33}, [1], "x", 1])
+@pytest.mark.parametrize("body", [{}, {"instances": []}, {"instances": 3}, {"instances": [{}] * 257}, [1], "x", 1])
 def test_v1_refuses_what_is_no_list_of_instances(predictor: Predictor, body: Any):
     response = predictor.http.post(f"/v1/models/{NAME}:predict", json=body)
     assert response.status_code == 400
@@ -187,7 +264,7 @@ def test_an_unknown_model_or_path_is_404_without_a_trace(predictor: Predictor):
 
 def test_a_large_batch_does_not_hold_up_others(predictor: Predictor):
     instance = {"user_id": 3, "item_ids": list(range(100))}
-    body = json.dumps({"instances": [instance] * 32}).encode()
+    body = json.dumps({"instances": [instance] * 256}).encode()
     url = f"{predictor.url}/v1/models/{NAME}:predict"
 
     async def ask() -> float:

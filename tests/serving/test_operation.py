@@ -1,7 +1,6 @@
 """Draining, several workers, tokens and shedding, with real processes and signals."""
 
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -119,13 +118,3 @@ def test_overload_is_shed_at_once_and_a_slow_body_does_not_wait_for_ever(models,
             assert set(held) == {408}
         assert predictor.predict(1, [1]).status_code == 200
         assert predictor.metric("feedrank_errors_total", kind="overloaded") > 0
-
-
-def test_a_wrong_setting_is_one_sentence(tmp_path):
-    command = ["-m", "serving", "--http-port", "99999"]
-    import sys
-
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert "http_port" in done.stderr

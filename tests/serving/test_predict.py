@@ -102,15 +102,6 @@ def test_what_is_no_json_is_refused(predictor: Predictor, body: bytes):
     assert (response.status_code, response.json()["field"]) == (422, "body")
 
 
-def test_only_json_is_read(predictor: Predictor):
-    body = json.dumps(VALID)
-    for content_type in ("text/plain", "application/x-www-form-urlencoded", "application/jsonp"):
-        assert predictor.http.post("/predict", content=body, headers={"content-type": content_type}).status_code == 415
-    assert predictor.http.post("/predict", content=body.encode()).status_code == 415
-    allowed = {"content-type": "Application/JSON; charset=utf-8"}
-    assert predictor.http.post("/predict", content=body, headers=allowed).status_code == 200
-
-
 @pytest.mark.parametrize("path", ["/predict", "/v1/models/feedrank-ranker:predict", "/v2/models/feedrank-ranker/infer"])
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_of_10_mb_is_refused(predictor: Predictor, path: str, chunked: bool):
