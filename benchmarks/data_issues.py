@@ -50,31 +50,32 @@ class Damage:
 
 @dataclass(frozen=True)
 class Issue:
-    """One kind of damage; `graded` if its share can be chosen."""
+    """One kind of damage; `graded` if its share can be chosen, `first_import` if it must be seen without a history."""
 
     name: str
     apply: Callable[[Damage], pd.DataFrame]
     rules: frozenset[str]
     graded: bool
+    first_import: bool
 
 
 ISSUES: list[Issue] = []
 Damaging = Callable[[Damage], pd.DataFrame]
 
 
-def issue(*rules: str, graded: bool = True) -> Callable[[Damaging], Damaging]:
+def issue(*rules: str, graded: bool = True, first_import: bool = False) -> Callable[[Damaging], Damaging]:
     """Adds a damaging function to ISSUES, with the rules that name its damage."""
 
     def add(function: Damaging) -> Damaging:
-        ISSUES.append(Issue(function.__name__, function, frozenset(rules), graded))
+        ISSUES.append(Issue(function.__name__, function, frozenset(rules), graded, first_import))
         return function
 
     return add
 
 
-def _set(damage: Damage, rows: pd.Index, column: str, value: Any) -> pd.DataFrame:
+def _set(damage: Damage, rows: pd.Index, column: str | list[str], value: Any) -> pd.DataFrame:
     frame = damage.frame
-    if value is pd.NA and pd.api.types.is_integer_dtype(frame[column]):
+    if value is pd.NA and isinstance(column, str) and pd.api.types.is_integer_dtype(frame[column]):
         frame[column] = frame[column].astype("Int64")
     frame.loc[rows, column] = value
     return frame
@@ -85,7 +86,7 @@ def _derive(frame: pd.DataFrame, rows: pd.Index) -> pd.DataFrame:
     times = frame.loc[rows, schema.TIMESTAMP].dt.tz_localize(None).astype("datetime64[us]").astype(np.int64)
     names = np.array(schema.TIMES_OF_DAY, dtype=object)
     frame.loc[rows, schema.TIME_OF_DAY] = names[calendar.TIME_OF_DAY_BY_HOUR[calendar.hours(times.to_numpy())]]
-    frame.loc[rows, schema.DAY_OF_WEEK] = calendar.weekdays(times.to_numpy() // US_PER_DAY)
+    frame.loc[rows, schema.DAY_OF_WEEK] = calendar.weekdays(times.to_numpy() // US_PER_DAY).astype(np.int8)
     return frame
 
 
@@ -382,7 +383,7 @@ def empty_table(damage: Damage) -> pd.DataFrame:
     return damage.frame.iloc[:0]
 
 
-@issue("user_id_varies", graded=False)
+@issue("user_id_varies", graded=False, first_import=True)
 def one_user_for_all_rows(damage: Damage) -> pd.DataFrame:
     return damage.frame.assign(user_id=7)
 
@@ -520,6 +521,37 @@ def user_ids_joined_wrongly(damage: Damage) -> pd.DataFrame:
 def item_ids_joined_wrongly(damage: Damage) -> pd.DataFrame:
     rows = damage.newest()
     return _set(damage, rows, schema.ITEM_ID, damage.rng.integers(0, NUM_ITEMS, len(rows)))
+
+
+# A first import that is wrong from its first row to its last
+
+
+@issue("timestamp_varies", graded=False, first_import=True)
+def one_moment_for_all_rows(damage: Damage) -> pd.DataFrame:
+    damage.frame[schema.TIMESTAMP] = damage.frame[schema.TIMESTAMP].iloc[-1]
+    return _derive(damage.frame, damage.frame.index)
+
+
+@issue("click_varies", graded=False, first_import=True)
+def every_label_one(damage: Damage) -> pd.DataFrame:
+    return _set(damage, damage.frame.index, schema.CLICK, 1)
+
+
+@issue("click_varies", graded=False, first_import=True)
+def every_label_zero(damage: Damage) -> pd.DataFrame:
+    damage.frame[schema.DWELL_TIME] = 0.0
+    return _set(damage, damage.frame.index, LABELS, 0)
+
+
+@issue("device_varies", graded=False, first_import=True)
+def one_device_for_all_rows(damage: Damage) -> pd.DataFrame:
+    return _set(damage, damage.frame.index, schema.DEVICE, "tablet")
+
+
+@issue("top_user_share", graded=False, first_import=True)
+def one_user_has_a_third_of_the_rows(damage: Damage) -> pd.DataFrame:
+    third = damage.rng.choice(damage.frame.index, len(damage.frame) // 3, replace=False)
+    return _set(damage, pd.Index(third), schema.USER_ID, 7)
 
 
 def write_damaged(frame: pd.DataFrame, directory: Path) -> None:

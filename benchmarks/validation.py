@@ -4,17 +4,21 @@
 
 Counted are batches, not cells. A damaged batch is caught when a rule that names its kind of damage failed or put rows
 into the quarantine. Each kind is tried at several shares of damaged rows where that makes sense; a kind counts as
-caught when it is caught at HEADLINE_SHARE and above. Clean batches differ in size, length, growth and weekly rhythm;
-any failed rule, quarantined row or warning is a false alarm. Bounds are exact (Clopper-Pearson, 95 %, two-sided).
+caught when it is caught at HEADLINE_SHARE and above. The first ACCEPTED_DAYS of a batch were accepted before it came,
+but for the kinds that a first import must be refused for. Clean batches differ in size, length, growth and weekly
+rhythm; any failed rule, quarantined row or warning is a false alarm. Bounds are exact (Clopper-Pearson, 95 %,
+two-sided).
 """
 
+import atexit
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +39,7 @@ from feedrank.errors import ValidationFailedError
 SHARES = (0.001, 0.01, 0.05, 0.20)
 HEADLINE_SHARE = 0.05
 ROWS, DAYS = 30_000, 35
+ACCEPTED_DAYS = 21
 START = date(2024, 3, 4)
 BASE_SEEDS = (31, 32, 33, 34)
 CLEAN_SEED = 400
@@ -65,23 +70,47 @@ def clean_frame(seed: int, rows: int = ROWS, days: int = DAYS) -> pd.DataFrame:
     return pa.concat_tables(generate(config)).to_pandas()
 
 
-def judge(frame: pd.DataFrame, *, days: int = DAYS) -> ValidationSummary:
-    """Validates a frame as of the midnight after its last day."""
-    now = datetime.combine(START + timedelta(days=days), datetime.min.time(), tzinfo=UTC)
+@cache
+def accepted(seed: int) -> Path:
+    """The output of a validation that accepted the first days of a clean batch."""
+    frame = clean_frame(seed)
+    folder = Path(tempfile.mkdtemp(prefix="feedrank-accepted-"))
+    atexit.register(shutil.rmtree, folder)
+    first_days = frame[frame[schema.TIMESTAMP] < pd.Timestamp(START + timedelta(days=ACCEPTED_DAYS), tz="UTC")]
+    write_damaged(first_days, folder / "table")
+    validate(folder / "table", output=folder / "out", config=CONFIG, now=_midnight_after(ACCEPTED_DAYS))
+    return folder / "out"
+
+
+def _midnight_after(days: int) -> datetime:
+    return datetime.combine(START + timedelta(days=days), datetime.min.time(), tzinfo=UTC)
+
+
+def judge(frame: pd.DataFrame, *, days: int = DAYS, history: Path | None = None) -> ValidationSummary:
+    """Validates a frame as of the midnight after its last day; `history` is an output of `accepted`."""
     with tempfile.TemporaryDirectory() as folder:
         table, output = Path(folder) / "table", Path(folder) / "out"
         write_damaged(frame, table)
         try:
-            return validate(table, output=output, config=CONFIG, now=now, num_users=NUM_USERS, num_items=NUM_ITEMS)
+            return validate(
+                table,
+                output=output,
+                config=CONFIG,
+                now=_midnight_after(days),
+                num_users=NUM_USERS,
+                num_items=NUM_ITEMS,
+                accepted=history,
+            )
         except ValidationFailedError:
             return ValidationSummary.model_validate_json((output / "summary.json").read_text())
 
 
 def try_issue(issue: Issue, share: float | None, *, seed: int) -> Outcome:
     """Damages a clean batch and tells whether the damage was caught."""
-    frame = clean_frame(BASE_SEEDS[seed % len(BASE_SEEDS)]).copy()
-    damaged = issue.apply(Damage(frame, share or 1.0, np.random.default_rng(seed)))
-    failed = {rule.name for rule in judge(damaged).rules if rule.status == "failed"}
+    base = BASE_SEEDS[seed % len(BASE_SEEDS)]
+    damaged = issue.apply(Damage(clean_frame(base).copy(), share or 1.0, np.random.default_rng(seed)))
+    summary = judge(damaged, history=None if issue.first_import else accepted(base))
+    failed = {rule.name for rule in summary.rules if rule.status == "failed"}
     return Outcome(issue.name, share, bool(failed & issue.rules))
 
 

@@ -1,5 +1,6 @@
 """`feedrank generate`, `ingest`, `validate` and `features`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -43,8 +44,7 @@ def ingest(
             inputs, output=run_dir / "interactions", mapping=mapping, config=load_config().data.ingest
         )
     console.print_json(summary.model_dump_json())
-    for warning in summary.warnings:
-        console.print(f"warning: {warning}", highlight=False, markup=False)
+    _print_warnings(summary.warnings)
 
 
 def _propose_mapping(inputs: list[str]) -> None:
@@ -83,6 +83,9 @@ def validate(
             drift_expected=drift_expected,
         )
     console.print_json(summary.model_dump_json(exclude={"rules"}))
+    if summary.first_import:
+        console.print("first import: days unlike those before them are warnings", highlight=False)
+    _print_warnings(summary.warnings)
     console.print(f"report: {output / 'report.html'}", highlight=False)
 
 
@@ -99,6 +102,11 @@ def features(
     _print(summary)
     if publish is not None:
         console.print(f"published: {publish_snapshot(output / SNAPSHOT_FOLDER, publish)}", highlight=False)
+
+
+def _print_warnings(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False)
 
 
 def _print(summary: stages.Summary) -> None:

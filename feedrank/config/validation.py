@@ -55,5 +55,7 @@ class ValidationConfig(Section):
     max_user_events_per_minute: int = Field(default=120, ge=1, description="more is no human being")
     min_rows: int = Field(default=1, ge=1)
     min_rows_to_vary: int = Field(default=100, ge=2, description="a constant column is an error from here on")
+    max_user_share: float = Field(default=0.3, gt=0, le=1, description="of all rows; one user with more is an error")
+    max_item_share: float = Field(default=0.3, gt=0, le=1, description="of all rows; one item with more is a warning")
     sample_rows: int = Field(default=5, ge=0, description="rows shown in the report for each reason")
     history: HistoryConfig = HistoryConfig()

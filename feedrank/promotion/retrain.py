@@ -56,7 +56,13 @@ def retrain(
     """
     from feedrank.data.validation import validate
 
-    validate(interactions, output=output / "validated", config=config.data.validation, drift_expected=True)
+    validate(
+        interactions,
+        output=output / "validated",
+        config=config.data.validation,
+        drift_expected=True,
+        accepted=interactions.with_name("validated"),
+    )
     stages.build_features(output / "validated" / "clean", output=output / "history", config=config.data)
     choose_window(output / "history", output=output / "features", config=config)
     stages.train_ranker(output / "features", output=output / "model", config=config)

@@ -36,6 +36,8 @@ class Cast:
     expected: str = "a value"
     naive_times: int = 0
     """How many times named no zone."""
+    from_file: bool = False
+    """Whether the file has a value of it."""
 
     def reason(self, place: int) -> str:
         """Why the cell is refused."""

@@ -1,7 +1,7 @@
 """From the columns of a foreign file to schema.INTERACTIONS; rows that can't be cast come back with the reason."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +75,8 @@ class Normalised:
     bad: npt.NDArray[np.int64]
     reasons: list[str]
     naive_times: int
+    from_file: frozenset[str]
+    """Our columns of which the file has a value."""
 
 
 def normalise(table: pa.Table, plan: Plan, *, config: IngestConfig, ids: identity.ImpressionIds) -> Normalised:
@@ -95,6 +97,7 @@ def normalise(table: pa.Table, plan: Plan, *, config: IngestConfig, ids: identit
         bad=bad,
         reasons=[reasons[int(place)] for place in bad],
         naive_times=cast[schema.TIMESTAMP].naive_times,
+        from_file=frozenset(name for name, column in cast.items() if column.from_file),
     )
 
 
@@ -119,18 +122,14 @@ def _column(name: str, source: ColumnSource, table: pa.Table, *, plan: Plan, con
     is_text_id = source.hash or (name == schema.INTERACTION_ID)
     usual = ("",) if is_text_id else USUAL_NULLS
     raw = [table[column] for column in source.source]
-    cells = (
-        raw
-        if len(raw) > 1 and not plan.nulls
-        else [casts.without(column, usual=usual, own=plan.nulls) for column in raw]
-    )
+    cells = [casts.without(column, usual=usual, own=plan.nulls) for column in raw]
+    from_file = any(column.null_count < len(column) for column in cells)
     if source.fill is not None:
         cells = [casts.filled(column, source.fill) for column in cells]
     if source.values:
         cells = [_renamed(column, source.values) for column in cells]
-    if source.hash:
-        return _hashed(name, cells)
-    return _typed(name, source, cells[0], config)
+    cast = _hashed(name, cells) if source.hash else _typed(name, source, cells[0], config)
+    return replace(cast, from_file=from_file)
 
 
 def _hashed(name: str, cells: list[Column]) -> Cast:

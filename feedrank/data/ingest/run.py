@@ -19,6 +19,7 @@ from feedrank.data.ingest.normalise import Normalised, Plan, normalise, plan_col
 from feedrank.data.ingest.pieces import EmptyFileError, Piece
 from feedrank.data.ingest.readers import read_pieces
 from feedrank.data.ingest.versions import Outcome, Versions
+from feedrank.data.ingest_facts import read_facts, write_facts
 from feedrank.errors import ConfigError, DataError
 from feedrank.storage import new_directory
 from feedrank.tables import read_parquet, write_partitioned
@@ -54,6 +55,14 @@ class IngestSummary(BaseModel):
     rows_in_table: int
     output: Path
 
+    @property
+    def sentence(self) -> str:
+        """The counts for a person."""
+        return (
+            f"{self.rows_read:,} rows of {self.files} files read: {self.rows_added:,} added, {self.rows_updated:,} "
+            f"updated, {self.rows_known:,} known, {self.rows_quarantined:,} in quarantine"
+        )
+
 
 @dataclass
 class _Run:
@@ -62,6 +71,7 @@ class _Run:
     read: int = 0
     naive_times: int = 0
     defaulted: set[str] = field(default_factory=set)
+    from_files: set[str] = field(default_factory=set)
     rejected: list[pa.Table] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -113,6 +123,7 @@ def ingest(inputs: Sequence[str], *, output: Path, mapping: Path | None, config:
         rejected = pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *run.rejected])
         _check(inputs, run, rejected, outcome)
         _write_quarantine(rejected, output / QUARANTINE, fresh / QUARANTINE)
+        write_facts(fresh, run.from_files, earlier=read_facts(output))
     return IngestSummary(
         files=len(files),
         rows_read=run.read,
@@ -154,6 +165,7 @@ def _read(file: InputFile, run: _Run) -> Iterator[pa.Table]:
     for piece, result in read_file(file, mapping=run.mapping, config=run.config, defaulted=run.defaulted):
         run.read += piece.rows
         run.naive_times += result.naive_times
+        run.from_files |= result.from_file
         run.warnings += piece.warnings
         run.rejected += _rejected(piece, result)
         yield result.good

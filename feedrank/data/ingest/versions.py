@@ -13,7 +13,15 @@ import pyarrow.parquet as pq
 from feedrank import schema
 from feedrank.data.ingest.identity import Hashes, text_hashes
 from feedrank.data.links import link_file
-from feedrank.tables import COMPRESSION, US_PER_DAY, partition_days, read_parquet, sort_by_time, timestamps_us
+from feedrank.tables import (
+    COMPRESSION,
+    US_PER_DAY,
+    parquet_files,
+    partition_days,
+    read_parquet,
+    sort_by_time,
+    timestamps_us,
+)
 
 Days = npt.NDArray[np.int64]
 """UTC days since 1970."""
@@ -47,8 +55,7 @@ def _uuid_hashes(texts: pa.StringArray) -> Hashes:
     padded[:, :UUID_LENGTH] = raw.reshape(len(texts), UUID_LENGTH)
     mixed = np.zeros(len(texts), dtype=np.uint64)
     for word in padded.view(np.uint64).T:
-        mixed = (mixed ^ word) * _ODD
-        mixed ^= mixed >> np.uint64(29)
+        mixed = _mixed(mixed, word)
     return mixed
 
 
@@ -57,17 +64,25 @@ def content_hashes(table: pa.Table) -> Hashes:
     mixed = np.zeros(table.num_rows, dtype=np.uint64)
     for name in schema.INTERACTIONS.names:
         if name != schema.INTERACTION_ID:
-            mixed = mixed * _ODD ^ _column_hashes(table[name])
+            mixed = _mixed(mixed, _bits(table[name]))
     return mixed
 
 
-def _column_hashes(column: pa.ChunkedArray) -> Hashes:
+def _mixed(hashes: Hashes, bits: Hashes) -> Hashes:
+    """Multiplication and shift, as in Fibonacci hashing."""
+    hashes = (hashes ^ bits) * _ODD
+    return hashes ^ (hashes >> np.uint64(29))
+
+
+def _bits(column: pa.ChunkedArray) -> Hashes:
+    """64 bits for each value; texts by their hash."""
     if pa.types.is_string(column.type):
         codes = column.combine_chunks().dictionary_encode()
         return text_hashes([pa.chunked_array([codes.dictionary])])[codes.indices.to_numpy()]
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.int64())
-    return np.asarray(pd.util.hash_array(column.to_numpy()), dtype=np.uint64)
+    values = column.to_numpy()
+    return values.view(np.uint64) if values.dtype.itemsize == 8 else values.astype(np.uint64)
 
 
 @dataclass
@@ -86,14 +101,14 @@ class _Index:
         return places, self.ids[places] == ids
 
     def put(self, ids: Hashes, days: Days, contents: Hashes) -> None:
-        """Adds interactions, or replaces what is known of them."""
+        """Adds interactions, which are sorted by id, or replaces what is known of them."""
         places, there = self.find(ids)
         self.days[places[there]], self.contents[places[there]] = days[there], contents[there]
         new = ~there
-        order = np.argsort(np.concatenate([self.ids, ids[new]]), kind="stable")
-        self.ids = np.concatenate([self.ids, ids[new]])[order]
-        self.days = np.concatenate([self.days, days[new]])[order]
-        self.contents = np.concatenate([self.contents, contents[new]])[order]
+        places = np.searchsorted(self.ids, ids[new])
+        self.ids = np.insert(self.ids, places, ids[new])
+        self.days = np.insert(self.days, places, days[new])
+        self.contents = np.insert(self.contents, places, contents[new])
 
 
 @dataclass(frozen=True)
@@ -126,7 +141,10 @@ class Versions:
         """The rows to write: new interactions and changed ones, of several versions in the table the last."""
         self._rows += table.num_rows
         ids = id_hashes(table[schema.INTERACTION_ID])
-        last = np.sort(len(ids) - 1 - np.unique(ids[::-1], return_index=True)[1])
+        order = np.argsort(ids, kind="stable")
+        is_last = np.ones(len(ids), dtype=bool)
+        is_last[:-1] = ids[order][1:] != ids[order][:-1]
+        last = order[is_last]
         ids, contents = ids[last], content_hashes(table)[last]
         days = timestamps_us(table)[last] // US_PER_DAY
         places, written = self._written.find(ids)
@@ -138,7 +156,7 @@ class Versions:
         self._dirty_days |= {*days[changed & (written | stored)].tolist(), *stored_days[changed & stored].tolist()}
         self._restaged.append(ids[changed & (written | stored)])
         self._written.put(ids[changed], days[changed], contents[changed])
-        rows = last[changed]
+        rows = np.sort(last[changed])
         return table if len(rows) == table.num_rows else table.take(pa.array(rows))
 
     def _as_stored(self, ids: Hashes, contents: Hashes, asked: Mask) -> tuple[Mask, Days, Mask]:
@@ -181,7 +199,7 @@ class Versions:
         return Outcome(added=added, updated=updated, known=self._rows - added - updated)
 
     def _leave_last_versions(self, folder: Path, final: _Index, unchanged: Mask) -> None:
-        files = sorted(folder.glob("*.parquet"), key=_written_order)
+        files = sorted(parquet_files(folder), key=_written_order)
         tables = [read_parquet(file) for file in files]
         old = np.repeat([file.name.startswith(_KEPT) for file in files], [table.num_rows for table in tables])
         table = pa.concat_tables(tables)
@@ -202,7 +220,7 @@ def _carry_over(output: Path, fresh: Path) -> _Index:
     """Links the existing partitions into the new directory; tells the interactions and their days."""
     ids, days = [np.array([], dtype=np.uint64)], [np.array([], dtype=np.int64)]
     for day, folder in partition_days(output) if output.is_dir() else []:
-        for number, file in enumerate(sorted(folder.glob("*.parquet"), key=_written_order)):
+        for number, file in enumerate(sorted(parquet_files(folder), key=_written_order)):
             ids.append(id_hashes(read_parquet(file, columns=[schema.INTERACTION_ID])[0]))
             days.append(np.full(len(ids[-1]), (pd.Timestamp(day) - pd.Timestamp(0)).days))
             link_file(file, fresh / folder.name / f"{_KEPT}{number:05}.parquet")

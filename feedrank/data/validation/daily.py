@@ -194,11 +194,13 @@ def _largest_count(place: Ints, values: Ints, count: int) -> Floats:
 
 
 def _spread(kind: str, ids: IdCounts, days: Days, tolerances: Sequence[Tolerance], least: int) -> list[DailyFigure]:
+    """All rows of an id are new together; a typical day says how many of them count, so that bad days don't hide."""
     per_row, top, new = tolerances
+    independent = days.rows * np.median((ids.effective / np.maximum(days.rows, 1))[days.rows > 0])
     return [
         _share(f"{kind}s_per_row", ids.distinct, days.rows, per_row, least),
         _share(f"top_{kind}_share", ids.largest, days.rows, top, least, only_upwards=True),
-        _share(f"new_{kind}_share", ids.new, days.rows, new, least, only_upwards=True),
+        _share(f"new_{kind}_share", ids.new, days.rows, new, least, independent=independent, only_upwards=True),
     ]
 
 

@@ -6,21 +6,37 @@ by more than the noise. The noise is that of independent rows, times a factor fo
 table itself shows: the control chart for overdispersed proportions of Laney (2002), "Improved control charts for
 attributes", Quality Engineering 14(4), here with medians, so that a few bad days don't hide others. Two days in a row
 on the same side need half the distance from the noise each (a run rule, as in the Western Electric Handbook, 1956).
+
+A day that stands out fails the batch if it is new, or is no longer what was accepted. It is a warning if it is older
+than every accepted day, as all days of a first import are.
 """
 
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from feedrank.config.validation import HistoryConfig, Tolerance
 from feedrank.data import calendar
+from feedrank.data.validation.accepted import AcceptedDays
 from feedrank.data.validation.batch import Batch, Bools, Floats, Ints
 from feedrank.data.validation.daily import DailyFigure, Days, count_days, daily_figures, hour_shares
 
 MAD_TO_SD = 1.4826
 """Median absolute deviation to standard deviation, normal distribution."""
 WEEK = 7
+MISSING_DAYS = "missing_days"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What earlier batches make of each day, [days]; a day in neither fails the batch if it stands out."""
+
+    past: Bools
+    """Older than every accepted day, as all days of a first import are: it is over, and may stand out."""
+    unchanged: Bools
+    """Accepted, and still what it was."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,7 @@ class Comparison:
     value: Floats
     expected: Floats
     excess: Floats
+    standing: Standing
 
     @property
     def judged(self) -> bool:
@@ -43,16 +60,39 @@ class History:
     """The days of a batch and all comparisons."""
 
     days: Days
+    today: int
+    """Place of the day that isn't over, perhaps behind the last."""
     comparisons: tuple[Comparison, ...]
 
+    def accepted(self) -> AcceptedDays:
+        """Every day that is over, as accepted."""
+        figures = pd.DataFrame({c.name: c.value for c in self.comparisons})
+        figures.index = pd.RangeIndex(self.days.first, self.days.first + self.days.count)
+        return AcceptedDays(figures.iloc[: max(self.today, 0)])
 
-def compare_days(batch: Batch, config: HistoryConfig) -> History:
-    """Compares every day of a batch that has rows with the days before it."""
+
+def compare_days(batch: Batch, config: HistoryConfig, *, accepted: AcceptedDays | None) -> History:
+    """Compares every day of a batch that has rows with the days before it.
+
+    Without accepted days it is a first import.
+    """
     days = count_days(batch)
-    today = batch.limits.now_us // (calendar.US_PER_HOUR * 24) - days.first
+    today = int(batch.limits.now_us // (calendar.US_PER_HOUR * 24) - days.first)
     figures = [*daily_figures(batch, days, config), _hour_figure(batch, days, config)]
-    comparisons = [_compare(figure, days, today=int(today), config=config) for figure in figures]
-    return History(days, (*comparisons, _missing_days(days, today=int(today), config=config)))
+    comparisons = (
+        *(_compare(figure, days, today=today, accepted=accepted, config=config) for figure in figures),
+        _missing_days(days, today=today, accepted=accepted, config=config),
+    )
+    return History(days, today, comparisons)
+
+
+def _standing(name: str, value: Floats, days: Days, accepted: AcceptedDays | None, tolerance: Tolerance) -> Standing:
+    if accepted is None:
+        return Standing(past=np.ones(days.count, dtype=bool), unchanged=np.zeros(days.count, dtype=bool))
+    return Standing(
+        past=np.arange(days.count) < accepted.first_day - days.first,
+        unchanged=_tolerance_excess(value, accepted.of(name, days), tolerance) <= 1,
+    )
 
 
 def _lagged(values: Floats, lags: Ints) -> Floats:
@@ -83,7 +123,9 @@ def _judged(values: Floats, config: HistoryConfig) -> Bools:
     return judged
 
 
-def _compare(figure: DailyFigure, days: Days, *, today: int, config: HistoryConfig) -> Comparison:
+def _compare(
+    figure: DailyFigure, days: Days, *, today: int, accepted: AcceptedDays | None, config: HistoryConfig
+) -> Comparison:
     full = days.rows >= (config.min_day_rows if figure.whole_day else 0)
     scaled, value = (np.where(full, column, np.nan) for column in (figure.scaled, figure.value))
     lags = _lag_groups(config)
@@ -101,7 +143,8 @@ def _compare(figure: DailyFigure, days: Days, *, today: int, config: HistoryConf
         _noise_excess(np.where(judged, difference, 0.0), figure.noise, judged, config),
         _tolerance_excess(figure.value, expected, figure.tolerance),
     )
-    return Comparison(figure.name, figure.value, expected, np.where(judged, excess, np.nan))
+    standing = _standing(figure.name, figure.value, days, accepted, figure.tolerance)
+    return Comparison(figure.name, figure.value, expected, np.where(judged, excess, np.nan), standing)
 
 
 def _noise_excess(difference: Floats, noise: Floats, judged: Bools, config: HistoryConfig) -> Floats:
@@ -144,7 +187,7 @@ def _hour_figure(batch: Batch, days: Days, config: HistoryConfig) -> DailyFigure
     return DailyFigure("hour_profile", value, value, noise, config.hour_profile, only_upwards=True, whole_day=True)
 
 
-def _missing_days(days: Days, *, today: int, config: HistoryConfig) -> Comparison:
+def _missing_days(days: Days, *, today: int, accepted: AcceptedDays | None, config: HistoryConfig) -> Comparison:
     """A day without rows where the days before it, and the same weekdays among them, have enough."""
     rows = days.rows.astype(np.float64)
     references = [_median(_lagged(rows, lags)) for lags in _lag_groups(config)]
@@ -154,4 +197,5 @@ def _missing_days(days: Days, *, today: int, config: HistoryConfig) -> Compariso
     if config.judged_days is not None:
         judged[: -config.judged_days] = False
     excess = np.where(days.rows == 0, 2.0, 0.0)
-    return Comparison("missing_days", rows, expected, np.where(judged, excess, np.nan))
+    standing = _standing(MISSING_DAYS, rows, days, accepted, Tolerance())
+    return Comparison(MISSING_DAYS, rows, expected, np.where(judged, excess, np.nan), standing)

@@ -1,35 +1,23 @@
 """The rules of a batch: what is checked, and how each verdict reads."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from feedrank import schema
 from feedrank.config.validation import ValidationConfig
+from feedrank.data.ingest_facts import IngestFacts
 from feedrank.data.validation.batch import Batch, Bools, ColumnType
 from feedrank.data.validation.expectations import Check, Table, Verdict, run_checks
-from feedrank.data.validation.history import Comparison, History
+from feedrank.data.validation.facts import BatchFact, batch_facts
+from feedrank.data.validation.history import MISSING_DAYS, Comparison, History
 from feedrank.data.validation.row_rules import RowRule
-from feedrank.data.validation.summary import RuleResult, Status
+from feedrank.data.validation.summary import RuleResult
 
-US_PER_HOUR = 3_600_000_000
 SHOWN_DAYS = 3
-MUST_VARY = (schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP)
+DEVICE_SHARES = tuple(f"{device}_share" for device in schema.DEVICES)
 SCHEMA_RULE = "schema"
-WARNING_RULE = "click_has_both_classes"
-
-
-@dataclass(frozen=True)
-class BatchFact:
-    """One figure of the whole batch with its limits; None for the value if it can't be evaluated."""
-
-    name: str
-    value: float | None
-    expected: str
-    min_value: float | None = None
-    max_value: float | None = None
 
 
 def judge_types(types: Sequence[ColumnType]) -> RuleResult:
@@ -50,14 +38,17 @@ def judge_types(types: Sequence[ColumnType]) -> RuleResult:
 
 def judge(
     batch: Batch,
+    good: Batch,
     rules: Sequence[RowRule],
     masks: dict[str, Bools],
+    *,
     history: History | None,
+    ingested: IngestFacts | None,
     config: ValidationConfig,
 ) -> list[RuleResult]:
-    """Runs every rule but that of the schema."""
+    """Runs every rule but that of the schema; `good` is the batch without its bad rows."""
     counts = {rule.name: int(masks[rule.name].sum()) for rule in rules}
-    facts = _facts(batch, config)
+    facts = batch_facts(batch, good, ingested=ingested, config=config)
     comparisons = () if history is None else history.comparisons
     tables: dict[Table, pd.DataFrame] = {
         "bad_rows": pd.DataFrame([counts]),
@@ -81,38 +72,6 @@ def judge(
     ]
 
 
-def _facts(batch: Batch, config: ValidationConfig) -> list[BatchFact]:
-    rows = batch.table.num_rows
-    age = (batch.limits.now_us - int(batch.times.max())) / US_PER_HOUR if rows else None
-    enough = rows >= config.min_rows_to_vary
-    return [
-        BatchFact("row_count", rows, f"at least {config.min_rows} rows", min_value=config.min_rows),
-        BatchFact(
-            "freshness",
-            None if config.max_age_hours is None else age,
-            "no limit is configured"
-            if config.max_age_hours is None
-            else f"newest row at most {config.max_age_hours:g} h old",
-            max_value=config.max_age_hours,
-        ),
-        *(
-            BatchFact(
-                f"{name}_varies",
-                float(np.ptp(batch.ints(name)) > 0) if enough else None,
-                f"more than one value in {config.min_rows_to_vary} rows or more",
-                min_value=1,
-            )
-            for name in MUST_VARY
-        ),
-        BatchFact(
-            WARNING_RULE,
-            float(np.ptp(batch.clicks) > 0) if rows else None,
-            "clicks and non-clicks (without both, no model can be trained)",
-            min_value=1,
-        ),
-    ]
-
-
 def _row_result(rule: RowRule, bad: int, batch: Batch, verdict: Verdict) -> RuleResult:
     return RuleResult(
         name=rule.name,
@@ -126,17 +85,15 @@ def _row_result(rule: RowRule, bad: int, batch: Batch, verdict: Verdict) -> Rule
 
 
 def _fact_result(fact: BatchFact, verdict: Verdict | None) -> RuleResult:
-    observed = "not evaluated" if fact.value is None else f"{fact.value:g}"
-    if fact.name.endswith(("_varies", "_classes")) and fact.value is not None:
-        observed = "varies" if fact.value else "constant"
-    failed: Status = "warning" if fact.name == WARNING_RULE else "failed"
+    met = verdict is None or verdict.met
+    remedy = f"; {fact.remedy}" if fact.remedy else ""
     return RuleResult(
         name=fact.name,
         kind="table",
-        status="not_evaluated" if verdict is None else "passed" if verdict.met else failed,
-        observed=observed,
+        status="not_evaluated" if verdict is None else "passed" if met else fact.severity,
+        observed=fact.observed,
         expected=fact.expected,
-        message="" if verdict is None or verdict.met else f"{observed}, expected {fact.expected}",
+        message="" if met else f"{fact.observed}, expected {fact.expected}{remedy}",
     )
 
 
@@ -152,17 +109,32 @@ def _day_result(comparison: Comparison, history: History, verdict: Verdict | Non
             expected=expected,
         )
     judged = int(np.isfinite(comparison.excess).sum())
-    worst = sorted(verdict.places, key=lambda p: -comparison.excess[p])
+    odd, standing = list(verdict.places), comparison.standing
+    told = [place for place in odd if not standing.unchanged[place]]
+    failed = any(not standing.past[place] for place in told)
+    accepted = f", {len(odd) - len(told)} accepted before" if len(odd) > len(told) else ""
+    return RuleResult(
+        name=name,
+        kind="table",
+        status="failed" if failed else "warning" if told else "passed",
+        observed=f"{judged} days judged, {len(told)} stand out{accepted}",
+        expected=expected,
+        message=_days_told(comparison, told, history) + (_remedy(comparison.name) if failed else ""),
+    )
+
+
+def _days_told(comparison: Comparison, places: Sequence[int], history: History) -> str:
+    worst = sorted(places, key=lambda p: -comparison.excess[p])
     shown = [
         f"{history.days.label(p)}: {comparison.value[p]:.4g} instead of about {comparison.expected[p]:.4g}"
         for p in sorted(worst[:SHOWN_DAYS])
     ]
     more = f" and {len(worst) - SHOWN_DAYS} more days" if len(worst) > SHOWN_DAYS else ""
-    return RuleResult(
-        name=name,
-        kind="table",
-        status="passed" if verdict.met else "failed",
-        observed=f"{judged} days judged, {len(worst)} stand out",
-        expected=expected,
-        message="; ".join(shown) + more,
-    )
+    return "; ".join(shown) + more
+
+
+def _remedy(figure: str) -> str:
+    if figure == MISSING_DAYS:
+        return " (ingest the missing days)"
+    setting = "device_share" if figure.endswith(DEVICE_SHARES) else figure
+    return f" (mend the source and ingest again, or if that is right, widen validation.history.{setting})"

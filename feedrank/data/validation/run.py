@@ -11,7 +11,10 @@ import pyarrow.parquet as pq
 
 from feedrank import schema
 from feedrank.config.validation import ValidationConfig
-from feedrank.data.links import link_tree
+from feedrank.data.ingest_facts import read_facts
+from feedrank.data.links import link_file, link_tree
+from feedrank.data.validation import accepted as accepted_days
+from feedrank.data.validation.accepted import AcceptedDays, load_accepted
 from feedrank.data.validation.batch import Batch, Bools, Limits, column_types, load
 from feedrank.data.validation.history import History, compare_days
 from feedrank.data.validation.report import render
@@ -39,10 +42,13 @@ def validate(
     num_users: int | None = None,
     num_items: int | None = None,
     drift_expected: bool = False,
+    accepted: Path | None = None,
 ) -> ValidationSummary:
     """Judges the table `interactions` and writes `output`/clean, quarantine, report.html and summary.json.
 
-    When the batch fails, the reports and the quarantine are written all the same, and `clean` stays what it was.
+    When the batch fails, the reports and the quarantine are written all the same, and `clean` stays what it was. When
+    it passes, its days are accepted. Where no day was accepted before, it is a first import: a day unlike the days
+    before it is a warning then, as nobody can change what is long over.
 
     Args:
         now: rows after it are from the future; the clock's time if unset.
@@ -50,6 +56,7 @@ def validate(
         num_items: the same for items.
         drift_expected: days on which users behave otherwise (`DRIFTING`) are reported, and do not fail the batch: what
             a retraining is for must not stop it.
+        accepted: output of another validation whose accepted days count, too.
 
     Raises:
         ValidationFailedError: a table rule failed, or more than `max_bad_share` of the rows is bad.
@@ -59,9 +66,11 @@ def validate(
     moment = datetime.now(UTC) if now is None else now
     limits = Limits(now_us=int(moment.timestamp() * 1_000_000), num_users=num_users, num_items=num_items)
     with new_directory(output) as fresh:
-        summary = _validate(interactions, fresh, config=config, limits=limits, drift_expected=drift_expected)
-        if not summary.passed and (output / CLEAN).is_dir():
-            link_tree(output / CLEAN, fresh / CLEAN)
+        forgiven = DRIFTING if drift_expected else frozenset()
+        days = load_accepted(output, accepted)
+        summary = _validate(interactions, fresh, config=config, limits=limits, forgiven=forgiven, accepted=days)
+        if not summary.passed:
+            _keep_earlier(output, fresh)
     if not summary.passed:
         raise ValidationFailedError(
             f"{interactions}: the batch failed validation: {'; '.join(summary.problems)}; see {output / REPORT}"
@@ -69,31 +78,56 @@ def validate(
     return summary
 
 
+def _keep_earlier(output: Path, fresh: Path) -> None:
+    """Carries the last good table and its days over a batch that failed."""
+    if (output / CLEAN).is_dir():
+        link_tree(output / CLEAN, fresh / CLEAN)
+    if (output / accepted_days.FILE).is_file():
+        link_file(output / accepted_days.FILE, fresh / accepted_days.FILE)
+
+
 def _validate(
-    interactions: Path, fresh: Path, *, config: ValidationConfig, limits: Limits, drift_expected: bool
+    interactions: Path,
+    fresh: Path,
+    *,
+    config: ValidationConfig,
+    limits: Limits,
+    forgiven: Set[str],
+    accepted: AcceptedDays | None,
 ) -> ValidationSummary:
     types = judge_types(column_types(interactions))
     if not types.passed:
-        summary = _summary([types], rows=0, bad=0, span=None, config=config)
+        summary = _summary([types], rows=0, bad=0, span=None, config=config, first_import=accepted is None)
         _write_reports(fresh, summary, history=None, quarantine=None, config=config)
         return summary
     batch, rules = load(interactions, limits), row_rules()
     masks = {rule.name: rule.bad(batch, config) for rule in rules}
     bad = np.logical_or.reduce(list(masks.values()))
     good = batch.good(bad)
-    history = compare_days(good, config.history) if good.table.num_rows else None
-    results = [types, *judge(batch, rules, masks, history, config)]
-    span = _span(good)
-    forgiven = DRIFTING if drift_expected else frozenset()
+    history = compare_days(good, config.history, accepted=accepted) if good.table.num_rows else None
+    judged = judge(batch, good, rules, masks, history=history, ingested=read_facts(interactions), config=config)
     summary = _summary(
-        results, rows=batch.table.num_rows, bad=int(bad.sum()), span=span, config=config, forgiven=forgiven
+        [types, *judged],
+        rows=batch.table.num_rows,
+        bad=int(bad.sum()),
+        span=_span(good),
+        config=config,
+        forgiven=forgiven,
+        first_import=accepted is None,
     )
     quarantine = _with_reasons(batch, rules, masks, bad)
     _write_quarantine(quarantine, fresh / QUARANTINE)
     if summary.passed:
         write_partitioned(good.table.cast(schema.INTERACTIONS), fresh / CLEAN)
+        _accept(history, accepted, fresh)
     _write_reports(fresh, summary, history=history, quarantine=quarantine, config=config)
     return summary
+
+
+def _accept(history: History | None, earlier: AcceptedDays | None, fresh: Path) -> None:
+    if history is not None:
+        days = history.accepted()
+        (days if earlier is None else earlier.updated(days)).save(fresh)
 
 
 def _span(batch: Batch) -> tuple[datetime, datetime] | None:
@@ -111,11 +145,12 @@ def _summary(
     span: tuple[datetime, datetime] | None,
     config: ValidationConfig,
     forgiven: Set[str] = frozenset(),
+    first_import: bool,
 ) -> ValidationSummary:
     share = bad / rows if rows else 0.0
-    problems = [
-        f"{r.name}: {r.message}" for r in results if r.kind == "table" and not r.passed and r.name not in forgiven
-    ]
+    failed = [r for r in results if r.kind == "table" and not r.passed]
+    problems = [f"{r.name}: {r.message}" for r in failed if r.name not in forgiven]
+    warnings = [r for r in results if r.status == "warning" or (r in failed and r.name in forgiven)]
     if share > config.max_bad_share:
         broken = sorted((r for r in results if r.bad_rows), key=lambda r: -r.bad_rows)
         names = ", ".join(f"{r.name} ({r.bad_rows})" for r in broken[:3])
@@ -130,6 +165,8 @@ def _summary(
         start=None if span is None else span[0],
         end=None if span is None else span[1],
         problems=tuple(problems),
+        warnings=tuple(f"{r.name}: {r.message}" for r in warnings),
+        first_import=first_import,
         rules=tuple(results),
     )
 

@@ -41,4 +41,8 @@ class ValidationSummary(BaseModel):
     start: datetime | None
     end: datetime | None
     problems: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    """What stands out and does not fail the batch."""
+    first_import: bool = False
+    """No day was accepted before, so days that stand out are warnings."""
     rules: tuple[RuleResult, ...]
