@@ -21,17 +21,18 @@ def check_trigger(
     from datetime import UTC, datetime
     from pathlib import Path
 
-    from feedrank import stages
     from feedrank.config import load_config
     from feedrank.monitoring.results import TriggerDecision
     from feedrank.monitoring.triggers import RetrainingLog
+    from feedrank.task_log import say, task
 
-    if trigger:
-        decision = TriggerDecision.model_validate(trigger)
-    else:
-        config = load_config(overrides=config_overrides).monitoring.retraining
-        decision = RetrainingLog(Path(monitoring_directory), config=config).decide(
-            ["it was scheduled"], now=datetime.now(UTC)
-        )
-    stages.say(f"retraining because {'; '.join(decision.reasons)}" if decision.start else decision.refused_because)
-    return decision.start, decision.model_dump(mode="json")
+    with task("checks " + ("the given trigger" if trigger else "whether a scheduled retraining may start")):
+        if trigger:
+            decision = TriggerDecision.model_validate(trigger)
+        else:
+            config = load_config(overrides=config_overrides).monitoring.retraining
+            decision = RetrainingLog(Path(monitoring_directory), config=config).decide(
+                ["it was scheduled"], now=datetime.now(UTC)
+            )
+        say(f"retraining because {'; '.join(decision.reasons)}" if decision.start else decision.refused_because)
+        return decision.start, decision.model_dump(mode="json")

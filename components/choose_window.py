@@ -17,12 +17,13 @@ def choose_window(
     """Takes the features of the whole history and keeps their snapshot."""
     from pathlib import Path
 
-    from feedrank import stages
     from feedrank.config import load_config
     from feedrank.promotion import window as windows
+    from feedrank.task_log import say, task
 
-    summary = windows.choose_window(
-        Path(history.path), output=Path(window.path), config=load_config(overrides=config_overrides)
-    )
-    window.metadata.update(summary.model_dump(mode="json", exclude={"output"}))
-    stages.say(f"{summary.rows:,} rows from {summary.start} to {summary.end}")
+    with task(f"chooses recent rows and a replay out of {history.path}"):
+        summary = windows.choose_window(
+            Path(history.path), output=Path(window.path), config=load_config(overrides=config_overrides)
+        )
+        window.metadata.update(summary.model_dump(mode="json", exclude={"output"}))
+        say(f"{summary.rows:,} rows from {summary.start} to {summary.end}")

@@ -19,9 +19,13 @@ def compute_features(
 
     from feedrank import stages
     from feedrank.config import load_config
+    from feedrank.task_log import say, task
 
-    summary = stages.build_features(
-        Path(validated.path) / "clean", output=Path(features.path), config=load_config(overrides=config_overrides).data
-    )
-    features.metadata.update(summary.model_dump(mode="json", exclude={"output"}))
-    stages.say(f"features of {summary.rows:,} rows from {summary.start} to {summary.end}")
+    with task(f"computes the features of {validated.path}"):
+        summary = stages.build_features(
+            Path(validated.path) / "clean",
+            output=Path(features.path),
+            config=load_config(overrides=config_overrides).data,
+        )
+        features.metadata.update(summary.model_dump(mode="json", exclude={"output"}))
+        say(f"features of {summary.rows:,} rows from {summary.start} to {summary.end}")

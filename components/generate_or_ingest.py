@@ -24,15 +24,20 @@ def generate_or_ingest(
 
     from feedrank import stages
     from feedrank.config import load_config
+    from feedrank.task_log import say, task
 
-    data = load_config(overrides=config_overrides).data
-    summary = stages.generate_or_ingest(
-        Path(interactions.path),
-        input_paths=input_paths,
-        mapping=mapping,
-        data_date=stages.parsed_date(data_date) if data_date else None,
-        config=data,
-    )
-    interactions.metadata.update(summary.model_dump(mode="json", exclude={"output"}))
-    stages.say(f"{summary.rows:,} interactions from {summary.start} to {summary.end}")
-    return (not input_paths,)
+    what = f"ingests {', '.join(input_paths)}" if input_paths else "generates interactions, as no input is named"
+    with task(f"{what}{f'; up to {data_date}' if data_date else ''}"):
+        data = load_config(overrides=config_overrides).data
+        summary = stages.generate_or_ingest(
+            Path(interactions.path),
+            input_paths=input_paths,
+            mapping=mapping,
+            data_date=stages.parsed_date(data_date) if data_date else None,
+            config=data,
+        )
+        interactions.metadata.update(summary.model_dump(mode="json", exclude={"output", "remarks"}))
+        for remark in summary.remarks:
+            say(remark)
+        say(f"{summary.rows:,} interactions from {summary.start} to {summary.end}")
+        return (not input_paths,)

@@ -22,28 +22,29 @@ def promote(
     from datetime import UTC, datetime
     from pathlib import Path
 
-    from feedrank import stages
     from feedrank.config import load_config
     from feedrank.monitoring.results import TriggerDecision
     from feedrank.monitoring.triggers import RetrainingLog
     from feedrank.promotion.retrain import promote_if_better
     from feedrank.promotion.served import configured_promoter
+    from feedrank.task_log import say, task
 
-    config = load_config(overrides=config_overrides)
-    promoter = configured_promoter(config)
-    request = TriggerDecision.model_validate(trigger)
-    result = promote_if_better(
-        promoter.registry.version(int(registration.metadata["number"])),
-        trigger=request,
-        features=Path(features.path),
-        config=config,
-        promoter=promoter,
-        now=datetime.now(UTC),
-    )
-    record = RetrainingLog(Path(monitoring_directory), config=config.monitoring.retraining)
-    record.finish(request.request_id, outcome="succeeded", now=datetime.now(UTC))
-    Path(decision.path).write_text(result.decision.markdown(), encoding="utf-8")
-    if result.decision.gain is not None:
-        comparison_metrics.log_metric("auc_gain", result.decision.gain.auc.estimate)
-        comparison_metrics.log_metric("log_loss_gain", result.decision.gain.log_loss.estimate)
-    stages.say(f"{'promoted' if result.promoted else 'not promoted'}: {'; '.join(result.decision.reasons)}")
+    with task(f"compares {registration.metadata['model_version']} with the champion on {features.path}"):
+        config = load_config(overrides=config_overrides)
+        promoter = configured_promoter(config)
+        request = TriggerDecision.model_validate(trigger)
+        result = promote_if_better(
+            promoter.registry.version(int(registration.metadata["number"])),
+            trigger=request,
+            features=Path(features.path),
+            config=config,
+            promoter=promoter,
+            now=datetime.now(UTC),
+        )
+        record = RetrainingLog(Path(monitoring_directory), config=config.monitoring.retraining)
+        record.finish(request.request_id, outcome="succeeded", now=datetime.now(UTC))
+        Path(decision.path).write_text(result.decision.markdown(), encoding="utf-8")
+        if result.decision.gain is not None:
+            comparison_metrics.log_metric("auc_gain", result.decision.gain.auc.estimate)
+            comparison_metrics.log_metric("log_loss_gain", result.decision.gain.log_loss.estimate)
+        say(f"{'promoted' if result.promoted else 'not promoted'}: {'; '.join(result.decision.reasons)}")

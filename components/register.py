@@ -20,9 +20,11 @@ def register(
 
     from feedrank import stages
     from feedrank.config import load_config
+    from feedrank.task_log import say, task
 
-    config = load_config(overrides=config_overrides).model
-    registered = stages.register_ranker(Path(model.path), Path(evaluation.path), config=config)
-    registration.metadata.update(model_version=registered.model_version, number=registered.number)
-    Path(registration.path).write_text(registered.markdown(config.registry.model_name), encoding="utf-8")
-    stages.say(f"registered {registered.model_version}, aliases: {', '.join(registered.aliases) or 'none'}")
+    with task(f"registers {model.path}"):
+        config = load_config(overrides=config_overrides).model
+        registered = stages.register_ranker(Path(model.path), Path(evaluation.path), config=config)
+        registration.metadata.update(model_version=registered.model_version, number=registered.number)
+        Path(registration.path).write_text(registered.markdown(config.registry.model_name), encoding="utf-8")
+        say(f"registered {registered.model_version}, aliases: {', '.join(registered.aliases) or 'none'}")

@@ -1,6 +1,6 @@
 """Good interactions apart from bad ones, and the report about both."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from kfp import dsl
 
@@ -16,23 +16,49 @@ def validate(
     validation_report: dsl.Output[dsl.HTML],
     drift_expected: bool,
     config_overrides: dict[str, Any],
-) -> None:
-    """Fails when the batch does; `validated` holds clean/, quarantine/ and the reports."""
+) -> NamedTuple("Outputs", [("passed", bool), ("verdict", str)]):  # type: ignore[valid-type]
+    """Succeeds when the batch fails, too: what follows must `require` that it passed.
+
+    `validated` holds quarantine/, the reports and, if the batch passed, clean/. The days that a run accepted are
+    remembered on the shared volume; without a volume every run is a first import.
+    """
+    import contextlib
     import shutil
     from pathlib import Path
 
-    from feedrank import stages
     from feedrank.config import load_config
     from feedrank.data.validation import validate as validate_interactions
+    from feedrank.data.validation.accepted import share_accepted
+    from feedrank.data.validation.run import REPORT, SUMMARY
+    from feedrank.data.validation.summary import ValidationSummary
+    from feedrank.errors import ValidationFailedError
+    from feedrank.task_log import say, task
 
-    output = Path(validated.path)
-    summary = validate_interactions(
-        Path(interactions.path),
-        output=output,
-        config=load_config(overrides=config_overrides).data.validation,
-        drift_expected=drift_expected,
-    )
-    shutil.copyfile(output / "report.html", validation_report.path)
-    for name in ("rows", "clean_rows", "quarantined_rows", "bad_share"):
-        validation_metrics.log_metric(name, getattr(summary, name))
-    stages.say(f"{summary.clean_rows:,} of {summary.rows:,} rows are clean, the others in quarantine")
+    with task(f"validates {interactions.path}"):
+        output, config = Path(validated.path), load_config(overrides=config_overrides)
+        volume = config.pipelines.volume
+        shared = Path(volume.mount_path) / "validated" if volume.claim else None
+        with contextlib.suppress(ValidationFailedError):
+            validate_interactions(
+                Path(interactions.path),
+                output=output,
+                config=config.data.validation,
+                drift_expected=drift_expected,
+                accepted=shared,
+            )
+        summary = ValidationSummary.model_validate_json((output / SUMMARY).read_text(encoding="utf-8"))
+        if summary.passed and shared is not None:
+            share_accepted(output, shared)
+        shutil.copyfile(output / REPORT, validation_report.path)
+        for name in ("rows", "clean_rows", "quarantined_rows", "bad_share"):
+            validation_metrics.log_metric(name, getattr(summary, name))
+        verdict = (
+            f"the batch passed: {summary.clean_rows:,} of {summary.rows:,} rows are clean, the others in quarantine"
+        )
+        if not summary.passed:
+            problems = "; ".join(summary.problems)
+            verdict = f"the batch failed validation: {problems}; see {validated.uri}/{REPORT}"
+        for warning in summary.warnings:
+            say(f"warning: {warning}")
+        say(verdict)
+        return summary.passed, verdict

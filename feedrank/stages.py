@@ -46,21 +46,19 @@ from feedrank.model.bundle import (
     write_bundle,
 )
 from feedrank.registry import RegisteredModel, Registry
-from feedrank.tables import date_range, partition_days, read_partitioned, timestamps_us, write_partitioned
+from feedrank.tables import (
+    date_range,
+    parquet_files,
+    partition_days,
+    read_partitioned,
+    timestamps_us,
+    write_partitioned,
+)
 
 UNREGISTERED_VERSION = "v0.0.0"
 EVALUATION_FILE = "evaluation.json"
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-PROGRESS = "feedrank: "
-"""Starts the lines of a task's output that are meant for a person."""
-
-
-def say(text: str) -> None:
-    """Prints a line of progress."""
-    print(PROGRESS + text, flush=True)
 
 
 class Summary(BaseModel):
@@ -70,6 +68,8 @@ class Summary(BaseModel):
     rows: int
     start: str
     end: str
+    remarks: tuple[str, ...] = ()
+    """Sentences for a person."""
 
 
 def generate_interactions(
@@ -81,9 +81,15 @@ def generate_interactions(
 
 
 def summary_of(interactions: Path) -> Summary:
-    """What is in a table of interactions, by the footers of its files."""
+    """What is in a table of interactions, by the footers of its files.
+
+    Raises:
+        DataError: nothing is.
+    """
     days = partition_days(interactions)
-    rows = sum(pq.read_metadata(file).num_rows for _, folder in days for file in folder.glob("*.parquet"))
+    if not days:
+        raise DataError(f"{interactions}: there is no interaction in it")
+    rows = sum(pq.read_metadata(file).num_rows for _, folder in days for file in parquet_files(folder))
     return Summary(output=interactions, rows=rows, start=days[0][0].isoformat(), end=days[-1][0].isoformat())
 
 
@@ -98,16 +104,20 @@ def generate_or_ingest(
     """
     from feedrank.data.ingest import ingest
 
+    remarks: tuple[str, ...] = ()
     if input_paths:
         with tempfile.TemporaryDirectory() as folder:
             mapping_file = Path(folder) / "mapping.yaml"
             mapping_file.write_text(mapping, encoding="utf-8")
-            ingest(input_paths, output=output, mapping=mapping_file if mapping else None, config=config.ingest)
+            ingested = ingest(
+                input_paths, output=output, mapping=mapping_file if mapping else None, config=config.ingest
+            )
+        remarks = (ingested.sentence, *(f"warning: {warning}" for warning in ingested.warnings))
     else:
         generate_interactions(output, config=config.generator)
     if data_date is not None:
         _remove_later_days(output, data_date)
-    return summary_of(output)
+    return summary_of(output).model_copy(update={"remarks": remarks})
 
 
 def parsed_date(text: str) -> date:
@@ -124,8 +134,9 @@ def parsed_date(text: str) -> date:
 
 def _remove_later_days(interactions: Path, data_date: date) -> None:
     days = partition_days(interactions)
-    if days[0][0] > data_date:
-        raise DataError(f"there is no interaction up to {data_date}; the first is of {days[0][0]}")
+    if not days or days[0][0] > data_date:
+        first = f"; the first is of {days[0][0]}" if days else ""
+        raise DataError(f"there is no interaction up to {data_date}{first}")
     for day, folder in days:
         if day > data_date:
             shutil.rmtree(folder)

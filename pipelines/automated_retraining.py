@@ -6,11 +6,9 @@ from kfp import dsl
 
 from components.check_trigger import check_trigger
 from components.choose_window import choose_window
-from components.compute_features import compute_features
 from components.generate_or_ingest import generate_or_ingest
 from components.promote import promote
-from components.validate import validate
-from pipelines.steps import configured, training_steps
+from pipelines.steps import configured, feature_steps, training_steps
 
 
 @dsl.pipeline(
@@ -41,15 +39,10 @@ def automated_retraining(
             input_paths=input_paths, mapping=mapping, data_date="", config_overrides=config_overrides
         )
         configured(source, "Fetch recent data", stage="data", cached=False)
-        validation = validate(
-            interactions=source.outputs["interactions"], drift_expected=True, config_overrides=config_overrides
-        )
-        configured(validation, "Validate interactions", stage="data", cached=False)
-        history = compute_features(validated=validation.outputs["validated"], config_overrides=config_overrides)
-        configured(history, "Compute features", stage="data")
+        history = feature_steps(source.outputs["interactions"], drift_expected=True, config_overrides=config_overrides)
         chosen = choose_window(history=history.outputs["features"], config_overrides=config_overrides)
         configured(chosen, "Choose recent rows and replay", stage="data")
-        registration = training_steps(chosen.outputs["window"], synthetic=False, config_overrides=config_overrides)
+        _, registration = training_steps(chosen.outputs["window"], synthetic=False, config_overrides=config_overrides)
         promotion = promote(
             registration=registration.outputs["registration"],
             features=chosen.outputs["window"],

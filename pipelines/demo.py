@@ -46,7 +46,7 @@ def main() -> None:
     registry = Registry(config.model.registry)
     champion = registry.alias(CHAMPION)
     if champion is None:
-        console.print("[bold red]no version has passed its gates, so nothing is served[/]")
+        console.print("no version has passed its gates, so nothing is served", style="bold red")
         raise SystemExit(1)
     bundle = registry.download(champion.number, DIRECTORY / "champion")
     traffic = serve_traffic(bundle, directory=DIRECTORY, seconds=TRAFFIC_SECONDS)

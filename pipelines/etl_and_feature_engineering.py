@@ -4,10 +4,8 @@ from typing import Any
 
 from kfp import dsl
 
-from components.compute_features import compute_features
 from components.generate_or_ingest import generate_or_ingest
-from components.validate import validate
-from pipelines.steps import configured, training_steps
+from pipelines.steps import configured, feature_steps, gated_training_steps
 
 
 @dsl.pipeline(
@@ -35,13 +33,8 @@ def etl_and_feature_engineering(
         input_paths=input_paths, mapping=mapping, data_date=data_date, config_overrides=config_overrides
     )
     configured(source, "Generate or ingest interactions", stage="data", cached=False)
-    validation = validate(
-        interactions=source.outputs["interactions"], drift_expected=False, config_overrides=config_overrides
-    )
-    configured(validation, "Validate interactions", stage="data", cached=False)
-    features = compute_features(validated=validation.outputs["validated"], config_overrides=config_overrides)
-    configured(features, "Compute features", stage="data")
+    features = feature_steps(source.outputs["interactions"], drift_expected=False, config_overrides=config_overrides)
     with dsl.If(start_training == True, name="Model training"):  # noqa: E712 - KFP compiles the comparison
-        training_steps(
+        gated_training_steps(
             features.outputs["features"], synthetic=source.outputs["synthetic"], config_overrides=config_overrides
         )

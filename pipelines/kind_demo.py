@@ -13,7 +13,6 @@ from pathlib import Path
 
 import yaml
 from pydantic import BaseModel
-from rich.markup import escape
 from rich.table import Table
 
 from feedrank import storage
@@ -178,7 +177,7 @@ def main() -> None:
     try:
         summary = Demo(Cluster(), datetime.now(UTC).date()).play()
     except FeedrankError as failure:
-        console.print(f"[bold red]failed:[/] {escape(str(failure))}", highlight=False)
+        console.print(f"failed: {failure}", style="bold red", highlight=False)
         raise SystemExit(1) from failure
     storage.write_text(DIRECTORY / "summary.json", summary.model_dump_json(indent=2))
     table = Table("step", "seconds")

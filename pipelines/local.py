@@ -16,11 +16,11 @@ from kfp import local
 from kfp.local.pipeline_orchestrator import run_local_pipeline
 
 from feedrank.errors import ConfigError, FeedrankError
-from feedrank.stages import PROGRESS
+from feedrank.task_log import ERROR, PROGRESS
 from pipelines import PIPELINES
 
 EXECUTOR_OUTPUT = "executor_output.json"
-_ERROR = re.compile(r"^\s*feedrank\.[\w.]+Error: (.*)")
+_ERROR = re.compile(rf"^\s*{ERROR}(.*)")
 _COLOR = re.compile(r"\x1b\[\d+m")
 _STARTED = re.compile(r"Executing task '(.*)'")
 _ENDED = re.compile(r"Task '(.*)' finished with status (\w+)")

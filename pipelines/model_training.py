@@ -4,7 +4,7 @@ from typing import Any
 
 from kfp import dsl
 
-from pipelines.steps import training_steps
+from pipelines.steps import gated_training_steps
 
 
 @dsl.pipeline(
@@ -26,5 +26,5 @@ def model_training(
     """
     # Imported anew each time: the same address may hold other features by now, and caching goes by the artifact.
     features = dsl.importer(artifact_uri=features_uri, artifact_class=dsl.Dataset, reimport=True)
-    features.set_display_name("Load features")
-    training_steps(features.output, synthetic=synthetic, config_overrides=config_overrides)
+    # No display name: on a server the driver of the next task looks for the importer by its plain name, and fails.
+    gated_training_steps(features.output, synthetic=synthetic, config_overrides=config_overrides)

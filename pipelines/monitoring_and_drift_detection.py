@@ -7,7 +7,7 @@ from kfp import dsl
 from components.load_reference import load_reference
 from components.monitor import monitor
 from pipelines.automated_retraining import automated_retraining
-from pipelines.steps import configured
+from pipelines.steps import configured, required
 
 
 @dsl.pipeline(
@@ -49,6 +49,7 @@ def monitoring_and_drift_detection(  # noqa: PLR0917 - KFP passes them by positi
         config_overrides=config_overrides,
     )
     configured(verdict, "Detect drift, measure performance, alert", stage="monitor", cached=False)
+    required(verdict, "judged", "Stop if there were too few data to judge")
     with dsl.If(verdict.outputs["Output"] == True, name="Retraining"):  # noqa: E712 - KFP compiles the comparison
         automated_retraining(
             monitoring_directory=monitoring_directory,

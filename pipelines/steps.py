@@ -5,9 +5,12 @@ from typing import Literal
 from kfp import dsl, kubernetes
 from kfp.dsl.pipeline_channel import PipelineChannel
 
+from components.compute_features import compute_features
 from components.evaluate import evaluate
 from components.register import register
+from components.require import require
 from components.train import train
+from components.validate import validate
 from feedrank.config import load_config
 
 SETTINGS = load_config().pipelines
@@ -47,10 +50,27 @@ def _mount(task: dsl.PipelineTask) -> None:
         kubernetes.mount_pvc(task, pvc_name=SETTINGS.volume.claim, mount_path=SETTINGS.volume.mount_path)
 
 
+def feature_steps(
+    interactions: PipelineChannel, *, drift_expected: bool, config_overrides: PipelineChannel
+) -> dsl.PipelineTask:
+    """Validate, stop unless the batch passed, compute features (the task returned)."""
+    validation = validate(interactions=interactions, drift_expected=drift_expected, config_overrides=config_overrides)
+    configured(validation, "Validate interactions", stage="data", cached=False)
+    check = required(validation, "passed", "Stop if the validation failed")
+    features = compute_features(validated=validation.outputs["validated"], config_overrides=config_overrides)
+    return configured(features.after(check), "Compute features", stage="data")
+
+
+def required(judgement: dsl.PipelineTask, passed: str, display_name: str) -> dsl.PipelineTask:
+    """Fails with the task's `verdict` unless its output `passed` is true."""
+    check = require(passed=judgement.outputs[passed], verdict=judgement.outputs["verdict"])
+    return configured(check, display_name, stage="data", cached=False)
+
+
 def training_steps(
     features: PipelineChannel, *, synthetic: PipelineChannel | bool, config_overrides: PipelineChannel
-) -> dsl.PipelineTask:
-    """Train, evaluate, register (the task returned); whether the gates are passed is decided while registering."""
+) -> tuple[dsl.PipelineTask, dsl.PipelineTask]:
+    """Train, evaluate, register; the tasks of the evaluation and of the registration, which decides by the gates."""
     training = train(features=features, config_overrides=config_overrides)
     configured(training, "Train model", stage="train")
     evaluation = evaluate(
@@ -62,4 +82,12 @@ def training_steps(
         evaluation=evaluation.outputs["evaluation"],
         config_overrides=config_overrides,
     )
-    return configured(registration, "Register model", stage="train", cached=False)
+    return evaluation, configured(registration, "Register model", stage="train", cached=False)
+
+
+def gated_training_steps(
+    features: PipelineChannel, *, synthetic: PipelineChannel | bool, config_overrides: PipelineChannel
+) -> None:
+    """The same, and a model that missed its gates fails the run after it has been registered without an alias."""
+    evaluation, registration = training_steps(features, synthetic=synthetic, config_overrides=config_overrides)
+    required(evaluation, "passed", "Stop if the model missed its gates").after(registration)

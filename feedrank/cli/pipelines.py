@@ -1,6 +1,7 @@
 """`feedrank run`, `backfill` and `pipelines`: the KFP pipelines of the project's folder `pipelines/`."""
 
-from datetime import date, datetime, timedelta
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,9 @@ def run(
     parameter: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a pipeline parameter.")] = None,
 ) -> None:
     """Run a pipeline on this machine through kfp.local."""
-    parameters = dict(_parameter(text) for text in parameter or []) | _interactions_of(input_, mapping)
+    inputs = project_module("pipelines").PIPELINES.get(pipeline)
+    kinds = {} if inputs is None else {k: v.type for k, v in (inputs.component_spec.inputs or {}).items()}
+    parameters = dict(_parameter(text, kinds) for text in parameter or []) | _interactions_of(input_, mapping)
     with timed(f"ran {pipeline}"):
         outcome = project_module("pipelines.local").run_local(pipeline, root=run_dir, parameters=parameters)
     for name, path in outcome.artifacts.items():
@@ -41,12 +44,23 @@ def _interactions_of(inputs: list[str] | None, mapping: Path | None) -> dict[str
     return parameters
 
 
-def _parameter(text: str) -> tuple[str, Any]:
+def _parameter(text: str, kinds: Mapping[str, str]) -> tuple[str, Any]:
+    """A parameter by its kind in the pipeline: text stays as it is, anything else is YAML."""
     name, separator, value = text.partition("=")
     if not separator:
         raise ConfigError(f"--set {text}: expected NAME=VALUE")
-    parsed = yaml.safe_load(value)
-    return name, value if isinstance(parsed, date) else parsed
+    kind = kinds.get(name, "String").partition("[")[0]
+    if kind == "String":
+        return name, value
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {name}: '{value}' is no YAML ({str(error).splitlines()[0]})") from error
+    expected = {"Boolean": bool, "List": list, "Dict": dict}.get(kind, object)
+    if not isinstance(parsed, expected):
+        example = {"Boolean": "true or false", "List": "a list: [a, b]", "Dict": "a mapping: {key: value}"}[kind]
+        raise ConfigError(f"--set {name}: expected {example}, got '{value}'")
+    return name, parsed
 
 
 def _absolute(path: str) -> str:
@@ -102,7 +116,7 @@ def upload(
     host: Annotated[str | None, typer.Option(help="KFP's API; pipelines_config.yaml's if absent.")] = None,
     optional: Annotated[bool, typer.Option(help="Only say so when the server can't be reached.")] = False,
 ) -> None:
-    """Upload the pipelines to a KFP server and set their schedules; what is there already stays as it is."""
+    """Upload the pipelines to a KFP server and set their schedules; what is as wanted already, or paused, stays so."""
     config = load_config().pipelines
     if host is not None:
         config = config.model_copy(update={"host": host})
@@ -111,14 +125,20 @@ def upload(
     server = project_module("pipelines.server")
     try:
         with timed("uploaded"):
-            scheduled = server.PipelineServer(config.host, config=config).install()
+            connected = server.PipelineServer(config.host, config=config)
+            scheduled = connected.install()
     except server.PipelineServerError as error:
         if not optional:
             raise
         console.print(f"nothing was uploaded: {error}", highlight=False)
         return
+    paused = connected.paused()
     for name, recurring_run in scheduled.items():
-        console.print(f"{name}: {getattr(config.schedules, name)} UTC ({recurring_run})", highlight=False)
+        state = ", paused" if recurring_run in paused else ""
+        console.print(f"{name}: {getattr(config.schedules, name)} UTC ({recurring_run}){state}", highlight=False)
+    namespace = project_module("pipelines.release").namespace_of(config.host) or "kubeflow"
+    if warning := project_module("pipelines.retry_policy").check_retries(namespace):
+        console.print(warning, style="yellow", highlight=False)
 
 
 def register(app: typer.Typer) -> None:

@@ -13,6 +13,8 @@ CRON_FIELDS = ("second", "minute", "hour", "day of month", "month", "day of week
 def _six_fields(schedule: str) -> str:
     """KFP takes five fields too, but reads the first as seconds: "0 2 * * *" would run every hour."""
     fields = schedule.split()
+    if not fields:
+        return ""
     if len(fields) != len(CRON_FIELDS):
         raise ValueError(f"a schedule has six fields ({', '.join(CRON_FIELDS)}), this one has {len(fields)}")
     for name, text in zip(CRON_FIELDS, fields, strict=True):
@@ -34,7 +36,7 @@ class ImagesConfig(Section):
 
 
 class SchedulesConfig(Section):
-    """Times in UTC: second, minute, hour, day of month, month, day of week."""
+    """Times in UTC: second, minute, hour, day of month, month, day of week; "" for no schedule."""
 
     etl_and_feature_engineering: Schedule = "0 0 2 * * *"
     monitoring_and_drift_detection: Schedule = "0 0 4 * * *"
@@ -92,11 +94,19 @@ class RunsConfig(Section):
     monitoring_directory: str = "/data/monitoring"
 
 
+class ReleaseConfig(Section):
+    """The Helm release, where several share a KFP server: its pipelines and schedules are named NAMESPACE.NAME.…"""
+
+    name: str = Field(default="", description="empty: the names are those of the pipelines alone")
+    namespace: str = Field(default="", description="of the release, and so of its volume, ConfigMap and Secrets")
+
+
 class PipelinesConfig(Section):
     """The whole of `pipelines_config.yaml`."""
 
     host: str = Field(default="", description="KFP's API, e.g. http://ml-pipeline.kubeflow:8888; empty: no server")
     namespace: str = Field(default="", description="of experiments and runs, on a server with several users")
+    release: ReleaseConfig = ReleaseConfig()
     runs: RunsConfig = RunsConfig()
     volume: VolumeConfig = VolumeConfig()
     config_map: str = Field(default="", description="with the files of config/, for tasks on a cluster; empty: none")

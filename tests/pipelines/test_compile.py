@@ -36,9 +36,15 @@ def containers(specification: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def tasks(specification: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """All tasks that run a container, at any depth."""
+    """All tasks that run a container, at any depth, by the name of the container."""
+    names = {task["componentRef"]["name"].removeprefix("comp-"): task for _, task in all_tasks(specification)}
+    return {name: task for name, task in names.items() if name in containers(specification)}
+
+
+def all_tasks(specification: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """With the name that each has in its graph."""
     dags = [specification["root"]["dag"], *(c["dag"] for c in specification["components"].values() if "dag" in c)]
-    return {n: t for dag in dags for n, t in dag["tasks"].items() if n in containers(specification)}
+    return [named for dag in dags for named in dag["tasks"].items()]
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -81,16 +87,57 @@ def test_every_task_has_limits_retries_a_name_and_no_root(documents):
         assert int(kubernetes["activeDeadlineSeconds"]) > 0
 
 
+def test_an_importer_keeps_its_plain_name(files):
+    """With a display name the driver of the task that it feeds does not find it on a server, and fails."""
+    importers = 0
+    for file in files.values():
+        specification = next(yaml.safe_load_all(file.read_text()))
+        executors = specification["deploymentSpec"]["executors"]
+        for name, task in all_tasks(specification):
+            component = specification["components"][task["componentRef"]["name"]]
+            if "importer" in executors.get(component.get("executorLabel"), {}):
+                assert task["taskInfo"]["name"] == name
+                importers += 1
+    assert importers
+
+
+@pytest.mark.parametrize("name", ["etl_and_feature_engineering", "automated_retraining"])
+def test_nothing_but_the_report_follows_a_validation_that_failed(files, name):
+    specification = next(yaml.safe_load_all(files[name].read_text()))
+    found = dict(all_tasks(specification))
+    assert "require" in found["compute-features"]["dependentTasks"]
+    followers = {n for n, task in found.items() if "validate" in task.get("dependentTasks", [])}
+    assert followers == {"require", "compute-features"}
+    passed = found["require"]["inputs"]["parameters"]["passed"]["taskOutputParameter"]
+    assert passed == {"producerTask": "validate", "outputParameterKey": "passed"}
+
+
+def test_compiling_again_elsewhere_gives_the_same_content(files, tmp_path):
+    """The hash of the content names the version, so another process must get the same one."""
+    script = (
+        f"from pathlib import Path; from pipelines.compile import compile_all; compile_all(Path({str(tmp_path)!r}))"
+    )
+    environment = {**os.environ, "PYTHONPATH": ".", "PYTHONHASHSEED": "7"}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)
+    for name, file in files.items():
+        assert (tmp_path / f"{name}.yaml").read_bytes() == file.read_bytes()
+
+
 def test_what_reads_the_outside_world_is_not_cached(documents):
     cached = {name for name, task in tasks(documents[0]).items() if task["cachingOptions"].get("enableCache")}
     assert cached <= {"compute-features", "choose-window", "train"}
 
 
-@pytest.mark.parametrize("schedule", ["0 2 * * *", "@daily", "0 0 2 * * * 2024", "0 0 2 * * ;"])
+@pytest.mark.parametrize("schedule", ["0 2 * * *", "@daily", "0 0 2 * * * 2024", "0 0 2 * * ;", "x"])
 def test_a_schedule_without_six_fields_is_refused(schedule, tmp_path):
     (tmp_path / "pipelines_config.yaml").write_text(f"schedules: {{automated_retraining: '{schedule}'}}")
     with pytest.raises(ConfigError, match=r"pipelines_config.yaml: schedules.automated_retraining: .*field"):
         load_config(tmp_path, environ={})
+
+
+def test_a_pipeline_needs_no_schedule(tmp_path):
+    (tmp_path / "pipelines_config.yaml").write_text("schedules: {automated_retraining: ''}")
+    assert not load_config(tmp_path, environ={}).pipelines.schedules.automated_retraining
 
 
 def test_the_configuration_file_shows_the_defaults():

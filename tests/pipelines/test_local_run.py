@@ -1,5 +1,7 @@
 """The pipelines as they run on one machine: data to a registered model, again, and stopped by bad data."""
 
+import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -21,6 +23,9 @@ SMALL = {
     "model.embedding_dim": 16,
     "model.hidden_dims": [16],
     "model.training.epochs": 1,
+    "model.gates.min_auc": 0.0,
+    "model.gates.max_log_loss": 10.0,
+    "model.gates.min_precision_at_10": 0.0,
 }
 
 
@@ -61,8 +66,8 @@ def test_a_run_leads_from_data_to_a_registered_model(whole_run, root, steps):
     assert registered.passed_gates == evaluation.passed == bool(registered.aliases)
     assert registered.run_id in artifacts["registration"].read_text()
     assert whole_run.task_seconds.keys() == {
-        *("generate-or-ingest", "validate", "compute-features"),
-        *("train", "evaluate", "register"),
+        *("generate-or-ingest", "validate", "require", "compute-features"),
+        *("train", "evaluate", "register", "require-2"),
     }
     assert any(step.startswith("epoch 1: ") for step in steps)
 
@@ -81,6 +86,20 @@ def test_training_again_on_the_same_features_is_a_new_version(whole_run, root, o
     assert scores[0] == scores[1]
 
 
+def test_a_model_that_misses_its_gates_is_registered_without_an_alias_and_fails_the_run(whole_run, root, overrides):
+    parameters = {
+        "features_uri": str(whole_run.artifacts["features"]),
+        "synthetic": True,
+        "config_overrides": {**overrides, "model.gates.min_auc": 0.99},
+    }
+    registry = Registry(RegistryConfig(tracking_uri=f"sqlite:///{root}/mlflow.db"))
+    before = {version.model_version for version in registry.versions()}
+    with pytest.raises(FeedrankError, match=r"the model missed its gates: auc 0\.\d+ \(limit 0\.99\)"):
+        run_local("model_training", root=root, parameters=parameters)
+    (added,) = [version for version in registry.versions() if version.model_version not in before]
+    assert not added.passed_gates and not added.aliases
+
+
 def test_bad_data_stops_before_training_with_the_reason(whole_run, tmp_path, overrides):
     day = next(whole_run.artifacts["interactions"].glob("date=*"))
     table = pq.read_table(next(day.glob("*.parquet")), partitioning=None)
@@ -93,6 +112,32 @@ def test_bad_data_stops_before_training_with_the_reason(whole_run, tmp_path, ove
         "generate-or-ingest",
         "validate",
     }
+    (outputs,) = (tmp_path / "runs").glob("pipelines/*/validate")
+    assert "like_needs_click" in (outputs / "validation_report").read_text(), "KFP uploads it: the task succeeded"
+    written = json.loads((outputs / "executor_output.json").read_text())
+    assert written["artifacts"]["validation_metrics"]["artifacts"][0]["metadata"]["bad_share"] > 0.5
+    assert str(outputs / "validated" / "report.html") in written["parameterValues"]["verdict"]
+
+
+def test_the_log_of_a_task_begins_and_ends_with_what_a_person_needs(whole_run, tmp_path, overrides):
+    with pytest.raises(FeedrankError):
+        run_local("model_training", root=tmp_path, parameters={"features_uri": str(tmp_path), "synthetic": False})
+    said = {}
+    for log in (whole_run.log, tmp_path / "pipelines" / "model_training.log"):
+        for part in log.read_text().split("Streamed logs:")[1:]:
+            name = re.search(r"/([a-z0-9-]+)/executor_output.json", part)
+            _, _, own = part.partition("\n    }\n")  # KFP prints what the task was given
+            lines = [line.strip() for line in own.partition("- Task")[0].splitlines()[:-1] if line.strip()]
+            said[name[1] if name else ""] = lines
+    assert said.keys() == whole_run.task_seconds.keys()
+    for lines in said.values():
+        assert all(line.startswith(("feedrank: ", "error: ")) for line in lines), lines
+        assert len(lines) >= 2
+    assert said["validate"][0].startswith("feedrank: validates /")
+    assert said["validate"][-1].startswith("feedrank: the batch passed: ")
+    assert said["train"] == [f"feedrank: trains on {tmp_path}", said["train"][1]], "no traceback for our own errors"
+    assert said["train"][1].startswith("error: ")
+    assert said["evaluate"][-1].startswith("feedrank: AUC ")
 
 
 def test_a_data_date_that_is_none_is_named(tmp_path, overrides):

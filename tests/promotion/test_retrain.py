@@ -215,3 +215,20 @@ def test_the_monitoring_pipeline_alerts_and_runs_the_retraining_pipeline(retrain
     assert [event.event for event in events] == ["requested", "finished"]
     newest = retrainings.promoter.registry.versions()[0]
     assert newest.model_version in run.artifacts["decision"].read_text()
+
+
+def test_a_monitor_that_can_not_judge_leaves_its_report_and_fails_with_the_reason(retrainings, folder):
+    from pipelines.local import run_local
+
+    parameters = {
+        "predictions": str(folder / "nobody asked"),
+        "feedback": str(folder / "interactions"),
+        "input_paths": [str(folder / "interactions")],
+        "monitoring_directory": str(folder / "unwatched"),
+        "at": "2024-11-13T00:00:00+00:00",
+        "config_overrides": settings_in(folder),
+    }
+    with pytest.raises(FeedrankError, match=r"not enough data for a verdict \(0 users, 0 predictions\)"):
+        run_local("monitoring_and_drift_detection", root=folder / "unjudged", parameters=parameters)
+    (report,) = (folder / "unjudged" / "pipelines").glob("*/monitor/monitoring_report")
+    assert "not enough data" in report.read_text()

@@ -32,6 +32,9 @@ pipelines:
   host: {{ .Values.pipelines.host }}
   {{- end }}
   namespace: {{ .Values.pipelines.namespace | quote }}
+  release:
+    name: {{ .Release.Name | quote }}
+    namespace: {{ .Release.Namespace | quote }}
   service_account: {{ .Values.pipelines.runnerServiceAccount }}
   config_map: {{ .Release.Name }}-config
   volume:
