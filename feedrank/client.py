@@ -1,33 +1,35 @@
 """A typed client of the predictor, sync and async, that retries what is safe to retry.
 
 A ranking changes nothing, so connection failures, 503 (after its Retry-After) and timeouts are tried again.
+Ids and times may come from NumPy or pandas; what is no id or time is refused before it is sent.
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self, SupportsIndex
 
 import httpx
+import numpy as np
 
-from feedrank.errors import FeedrankError
+from feedrank.client_request import Device, request_body
+from feedrank.errors import PredictionError
 
-Device = Literal["mobile", "desktop", "tablet"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Device",
+    "PredictionError",
+    "RankedItem",
+    "RankedItems",
+    "RetryPolicy",
+    "request_body",
+]
+
 TRANSIENT_STATUSES = {502, 503, 504}
-
-
-class PredictionError(FeedrankError):
-    """The predictor refused the request, or could not be reached."""
-
-    def __init__(self, message: str, *, status: int | None = None, field: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        """HTTP status; None when there was no answer."""
-        self.field = field
-        """The wrong field of a 422."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,8 @@ class _Settings:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
     def client_arguments(self) -> dict[str, Any]:
-        headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
-        return {"base_url": self.url, "headers": headers, "timeout": self.timeout_seconds}
+        headers = {} if self.token is None else {"Authorization": f"Bearer {_header_text(self.token)}"}
+        return {"base_url": _base_url(self.url), "headers": headers, "timeout": self.timeout_seconds}
 
     def next_wait(self, attempt: int, outcome: httpx.Response | httpx.TransportError) -> float | None:
         """Seconds before another attempt; None if the outcome is final."""
@@ -105,16 +107,24 @@ class Client:
 
     def rank(
         self,
-        user_id: int,
-        item_ids: Sequence[int],
+        user_id: SupportsIndex,
+        item_ids: Iterable[SupportsIndex],
         *,
         device: Device | None = None,
-        timestamp: datetime | None = None,
+        timestamp: datetime | np.datetime64 | None = None,
     ) -> RankedItems:
-        """Ranks 1 to 100 distinct items for a user; `timestamp` (now if None) must be aware.
+        """Ranks 1 to 100 distinct items for a user.
+
+        Args:
+            user_id: a whole number of any type, such as `numpy.int64`.
+            item_ids: whole numbers: a list, an array, a pandas Series, …
+            device: where the items are shown.
+            timestamp: when they are shown, now if None: an aware datetime or pandas Timestamp, or a `numpy.datetime64`,
+                which is UTC.
 
         Raises:
-            PredictionError: the predictor refused the request, or did not answer after all attempts.
+            PredictionError: an argument is wrong (nothing was sent), the predictor refused the request, or it did not
+                answer after all attempts.
         """
         body = request_body(user_id, item_ids, device=device, timestamp=timestamp)
         for attempt in range(self._settings.retry.attempts):
@@ -139,6 +149,8 @@ class Client:
             return dict(self._http.get("/health").json())
         except httpx.TransportError as error:
             raise _unreachable(self._settings.url, error) from error
+        except (ValueError, TypeError) as error:
+            raise _no_predictor(self._settings.url) from error
 
     def close(self) -> None:
         """Closes the connections."""
@@ -169,11 +181,11 @@ class AsyncClient:
 
     async def rank(
         self,
-        user_id: int,
-        item_ids: Sequence[int],
+        user_id: SupportsIndex,
+        item_ids: Iterable[SupportsIndex],
         *,
         device: Device | None = None,
-        timestamp: datetime | None = None,
+        timestamp: datetime | np.datetime64 | None = None,
     ) -> RankedItems:
         """See `Client.rank`."""
         body = request_body(user_id, item_ids, device=device, timestamp=timestamp)
@@ -202,21 +214,22 @@ class AsyncClient:
         await self.close()
 
 
-def request_body(
-    user_id: int, item_ids: Sequence[int], *, device: Device | None, timestamp: datetime | None
-) -> dict[str, Any]:
-    """The JSON of a request.
+def _base_url(url: str) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError) as error:
+        raise PredictionError(
+            f"{url}: no URL ({error}); give one such as http://localhost:8080 or http://[::1]:8080"
+        ) from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise PredictionError(f"{url}: no HTTP URL; give one such as http://localhost:8080")
+    return parsed
 
-    Raises:
-        PredictionError: the timestamp has no time zone.
-    """
-    context: dict[str, Any] = {} if device is None else {"device": device}
-    if timestamp is not None:
-        if timestamp.tzinfo is None:
-            raise PredictionError(f"timestamp {timestamp} has no time zone; pass an aware datetime", field="timestamp")
-        context["timestamp"] = timestamp.astimezone(UTC).isoformat()
-    body: dict[str, Any] = {"user_id": user_id, "item_ids": list(item_ids)}
-    return body | {"context": context} if context else body
+
+def _header_text(token: str) -> str:
+    if not (token.isascii() and token.isprintable()):
+        raise PredictionError("the token holds characters that no header can carry, such as a line break; correct it")
+    return token
 
 
 def _result(url: str, outcome: httpx.Response | httpx.TransportError) -> RankedItems:
@@ -224,9 +237,16 @@ def _result(url: str, outcome: httpx.Response | httpx.TransportError) -> RankedI
         raise _unreachable(url, outcome) from outcome
     if outcome.status_code != 200:
         raise _refused(url, outcome)
-    answer = outcome.json()
-    items = tuple(RankedItem(**item) for item in answer["predictions"])
-    return RankedItems(answer["user_id"], items, answer["model_version"], answer["latency_ms"])
+    try:
+        answer = outcome.json()
+        items = tuple(RankedItem(**item) for item in answer["predictions"])
+        return RankedItems(answer["user_id"], items, answer["model_version"], answer["latency_ms"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise _no_predictor(url) from error
+
+
+def _no_predictor(url: str) -> PredictionError:
+    return PredictionError(f"{url}: the answer is none of a predictor; give its URL, up to the path before /predict")
 
 
 def _unreachable(url: str, error: httpx.TransportError) -> PredictionError:
@@ -236,8 +256,8 @@ def _unreachable(url: str, error: httpx.TransportError) -> PredictionError:
 
 def _refused(url: str, response: httpx.Response) -> PredictionError:
     try:
-        answer = response.json()
-    except ValueError:
+        answer = dict(response.json())
+    except (ValueError, TypeError):
         answer = {"reason": response.text[:200]}
     wrong = answer.get("field")
     where = f" {wrong}:" if wrong else ""

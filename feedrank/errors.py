@@ -27,3 +27,14 @@ class BundleError(FeedrankError):
 
 class RegistryError(FeedrankError):
     """The model registry can't be reached, or has no such version or alias."""
+
+
+class PredictionError(FeedrankError):
+    """The predictor refused the request, or could not be reached."""
+
+    def __init__(self, message: str, *, status: int | None = None, field: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        """HTTP status; None when nothing was sent, or no answer came."""
+        self.field = field
+        """The wrong field of a request that the client or the predictor (422) refused."""

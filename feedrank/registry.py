@@ -44,6 +44,7 @@ class RegisteredModel:
 
     number: int
     model_version: str
+    """Empty for a version that somebody made in MLflow itself."""
     run_id: str
     passed_gates: bool
     aliases: tuple[str, ...]
@@ -228,7 +229,7 @@ class Registry:
         versions = self.versions()
         found = next((version for version in versions if version.model_version == model_version), None)
         if found is None:
-            known = ", ".join(version.model_version for version in versions) or "none"
+            known = ", ".join(version.model_version for version in versions if version.model_version) or "none"
             raise RegistryError(f"{self.config.model_name} has no version {model_version}; it has {known}")
         return found
 
@@ -279,11 +280,10 @@ class Registry:
             raise RegistryError(f"MLflow at {self.config.tracking_uri}: {problem} ({error})") from error
 
     def _latest_metadata(self) -> ModelMetadata | None:
-        versions = self.versions()
-        if not versions:
+        ours = [version for version in self.versions() if version.model_version]
+        if not ours:
             return None
-        tags = self._client.get_model_version(self.config.model_name, str(versions[0].number)).tags
-        return ModelMetadata.model_validate_json(tags["metadata"])
+        return ModelMetadata.model_validate_json(self.tags(ours[0].number)["metadata"])
 
 
 def bundle_below(folder: Path) -> Path:

@@ -58,7 +58,7 @@ def read_partitioned(
         file
         for day, folder in partition_days(directory)
         if (start is None or day >= start) and (end is None or day <= end)
-        for file in sorted(folder.glob("*.parquet"))
+        for file in parquet_files(folder)
     ]
     if not files:
         raise DataError(f"{directory}: no {DATE}=YYYY-MM-DD/*.parquet file in the wanted range; run the step before")
@@ -85,22 +85,70 @@ def read_parquet(file: Path, *, columns: list[str] | None = None) -> pa.Table:
         raise DataError(f"{file}: can't be read as Parquet ({error}); restore or rewrite it") from error
 
 
+def conformed(table: pa.Table, wanted: pa.Schema, *, file: Path | str) -> pa.Table:
+    """The wanted columns of a file's table in the wanted types; nulls stay where they are.
+
+    Raises:
+        DataError: a column or a field of a struct is missing, or of a type that can't be converted.
+    """
+    nullable = pa.schema([field.with_nullable(True) for field in wanted])
+    try:
+        missing = _missing_fields(table.schema, wanted)
+        if missing:
+            raise DataError(f"{file}: {', '.join(missing)} is missing; was it written by another version?")
+        return table.select(wanted.names).cast(nullable).cast(wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, ValueError) as error:
+        raise DataError(f"{file}: not of the promised schema ({error}); was it written by another version?") from error
+
+
+def _missing_fields(found: pa.Schema, wanted: pa.Schema) -> list[str]:
+    """Wanted columns, and fields of wanted structs, that are not there; others are cast by their place."""
+    missing = [name for name in wanted.names if name not in found.names]
+    for field in wanted:
+        if field.name not in missing and pa.types.is_struct(field.type):
+            inner = found.field(field.name).type
+            names = {part.name for part in inner} if pa.types.is_struct(inner) else set()
+            missing += [f"{field.name}.{part.name}" for part in field.type if part.name not in names]
+    return missing
+
+
 def partition_days(directory: Path) -> list[tuple[date, Path]]:
     """The days of a partitioned table with their folders, in order.
 
     Raises:
-        DataError: the folder is missing.
+        DataError: the folder is missing, or holds a `date=` entry that is no day: its rows would be missed.
     """
     if not directory.is_dir():
         raise DataError(f"{directory}: no such table; run the step that writes it, or give another path")
-    return sorted((_day_of(folder), folder) for folder in directory.glob(f"{DATE}=*"))
+    days = []
+    for folder in directory.glob(f"{DATE}=*"):
+        day = day_of(folder.name)
+        if day is None or not folder.is_dir():
+            raise DataError(f"{folder}: expected a folder {DATE}=YYYY-MM-DD; rename or remove it")
+        days.append((day, folder))
+    return sorted(days)
 
 
-def _day_of(folder: Path) -> date:
+def day_of(folder_name: str) -> date | None:
+    """The day that the name of a partition, `date=YYYY-MM-DD`, stands for; None for any other name."""
+    key, _, text = folder_name.partition("=")
     try:
-        return date.fromisoformat(folder.name.removeprefix(f"{DATE}="))
-    except ValueError as error:
-        raise DataError(f"{folder}: expected {DATE}=YYYY-MM-DD; rename or remove the folder") from error
+        day = date.fromisoformat(text)
+    except ValueError:
+        return None
+    # Other forms of ISO 8601 name a folder that no writer of ours makes and no reader would look for.
+    return day if key == DATE and text == day.isoformat() else None
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """The data files of a partition, in order; hidden files and those that begin with `_` are none."""
+    files = (file for file in folder.glob("*.parquet") if is_data_file(file.name) and file.is_file())
+    return sorted(files)
+
+
+def is_data_file(name: str) -> bool:
+    """Whether a file of that name holds rows: Parquet, not hidden, and no bookkeeping of other writers (`_…`)."""
+    return name.endswith(".parquet") and not name.startswith((".", "_"))
 
 
 def _by_day(table: pa.Table) -> Iterator[tuple[date, pa.Table]]:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -99,6 +100,15 @@ def test_the_first_good_version_is_champion_and_the_newest_good_one_challenger(r
     assert registry.alias("champion") == registry.version(first.number)
     assert registry.alias("challenger") == second
     assert registry.alias("other") is None
+
+
+def test_a_version_made_in_mlflow_itself_is_passed_over(registry, made_bundle, tmp_path):
+    register(registry, made_bundle, tmp_path)
+    mlflow.MlflowClient(registry.config.tracking_uri).create_model_version(registry.config.model_name, str(tmp_path))
+    assert [v.model_version for v in registry.versions()] == ["", "v1.0.0"]
+    assert register(registry, made_bundle, tmp_path).model_version == "v1.0.1"
+    with pytest.raises(RegistryError, match=r"it has v1\.0\.1, v1\.0\.0$"):
+        registry.find("v9.0.0")
 
 
 def test_the_bundle_says_its_version_and_comes_back_whole(registry, made_bundle, tmp_path):

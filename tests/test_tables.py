@@ -1,5 +1,6 @@
 """Partitioned tables: what is written comes back by day and in time order; what can't be read is named."""
 
+import re
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -11,7 +12,16 @@ from hypothesis import strategies as st
 
 from feedrank import schema
 from feedrank.errors import DataError
-from feedrank.tables import date_range, partition_days, read_partitioned, sort_by_time, timestamps_us, write_partitioned
+from feedrank.tables import (
+    conformed,
+    date_range,
+    day_of,
+    partition_days,
+    read_partitioned,
+    sort_by_time,
+    timestamps_us,
+    write_partitioned,
+)
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 
@@ -109,8 +119,52 @@ def test_a_truncated_file_is_named(tmp_path):
         read_partitioned(tmp_path)
 
 
-def test_a_folder_that_is_no_day_is_named(tmp_path):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "date=tomorrow", "date=2024-11-15.bak", "date=20241115", "date=2024-W46-5", "date=", "date=2024-02-30",
+        "date=__HIVE_DEFAULT_PARTITION__",
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_no_day_is_named(tmp_path, name):
     write_partitioned(table_at([0]), tmp_path)
-    (tmp_path / "date=tomorrow").mkdir()
-    with pytest.raises(DataError, match="date=tomorrow"):
+    (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=f"{re.escape(name)}: expected a folder date=YYYY-MM-DD; rename or remove it"):
         read_partitioned(tmp_path)
+
+
+def test_a_file_in_the_place_of_a_day_is_named(tmp_path):
+    write_partitioned(table_at([0]), tmp_path)
+    (tmp_path / "date=2024-11-15").write_bytes(b"")
+    with pytest.raises(DataError, match="date=2024-11-15: expected a folder"):
+        read_partitioned(tmp_path)
+
+
+def test_what_does_not_look_like_a_part_of_the_table_is_left_alone(tmp_path):
+    write_partitioned(table_at([0, 1]), tmp_path)
+    day = tmp_path / "date=2024-03-01"
+    for name in (".DS_Store", "_SUCCESS", "._part-0.parquet", "_metadata.parquet", ".part-1.parquet.crc", "notes.txt"):
+        (day / name).write_bytes(b"no parquet")
+    (day / "folder.parquet").mkdir()
+    for name in ("lost+found", ".snapshots", "backup", "Date=2024-03-02"):
+        (tmp_path / name).mkdir()
+    assert read_partitioned(tmp_path).num_rows == 2
+    assert [day.isoformat() for day, _ in partition_days(tmp_path)] == ["2024-03-01"]
+
+
+def test_a_table_takes_the_promised_form_or_names_what_is_missing():
+    wanted = pa.schema(
+        [pa.field("id", pa.int64(), nullable=False), pa.field("f", pa.struct([("a", pa.int32()), ("b", pa.int8())]))]
+    )
+    table = pa.table({"more": [0], "f": [{"a": 1, "b": 2}], "id": pa.array([3], pa.int32())})
+    assert conformed(table, wanted, file="x").to_pylist() == [{"id": 3, "f": {"a": 1, "b": 2}}]
+    with pytest.raises(DataError, match=r"^x: id, f\.b is missing"):
+        conformed(pa.table({"f": [{"a": 1}]}), wanted, file="x")
+    for odd in ("text", 2**40):
+        with pytest.raises(DataError, match="x: not of the promised schema"):
+            conformed(table.set_column(1, "f", [[{"a": odd, "b": 2}]]), wanted, file="x")
+
+
+@given(st.dates(), st.sampled_from(["date={}", "date={}.bak", "Date={}", "{}", " date={}", "date={} "]))
+def test_only_the_name_that_the_writer_gives_stands_for_a_day(day, form):
+    assert day_of(form.format(day.isoformat())) == (day if form == "date={}" else None)

@@ -2,8 +2,8 @@
 
 import errno
 import sys
+from typing import NoReturn
 
-import click
 import typer
 
 from feedrank.cli import data, model, monitoring, pipelines, serving, simulation
@@ -26,20 +26,27 @@ for commands in (data, model, monitoring, pipelines, serving, simulation):
 def main() -> None:
     """Runs the command line; an expected failure ends in one sentence and exit code 1."""
     try:
-        exit_code = app(standalone_mode=False)  # click and typer return the code of an exit or an interruption
-    except click.exceptions.Abort:
-        exit_code = INTERRUPTED
-    except click.ClickException as usage:
-        usage.show()
-        sys.exit(usage.exit_code)
+        app()  # ends the process, after a wrong option or argument with a sentence and exit code 2
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _say("interrupted; earlier outputs are unchanged, and the same command starts over or goes on")
+        raise
     except FeedrankError as failure:
-        errors.print(f"[bold red]error:[/] {failure}", markup=True, highlight=False, soft_wrap=True)
-        sys.exit(1)
+        _fail(str(failure))
     except OSError as failure:
-        if failure.errno != errno.ENOSPC:
+        if failure.errno == errno.ENOSPC:
+            _fail("no space left on the device; free some and run the same command again")
+        path = failure.filename2 or failure.filename
+        if path is None:
             raise
-        errors.print("error: no space left on the device; free some and run the same command again", soft_wrap=True)
-        sys.exit(1)
-    if exit_code == INTERRUPTED:
-        errors.print("interrupted; earlier outputs are unchanged, and the same command starts over or goes on")
-    sys.exit(exit_code if isinstance(exit_code, int) else 0)
+        _fail(f"{path}: {failure.strerror}; correct the path or its permissions")
+
+
+def _fail(sentence: str) -> NoReturn:
+    errors.print("error:", style="bold red", end=" ")
+    _say(sentence)
+    sys.exit(1)
+
+
+def _say(sentence: str) -> None:
+    errors.print(sentence, highlight=False, soft_wrap=True)

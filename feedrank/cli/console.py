@@ -13,8 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 LOG_WIDTH = 160
 """Characters of a line in what is no terminal, such as the log of a pod, where nothing says how wide it is shown."""
-console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
-errors = Console(stderr=True)
+# No markup: brackets and colons are those of paths, reasons and messages.
+console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH, markup=False, emoji=False)
+errors = Console(stderr=True, markup=False, emoji=False)
 
 RunDirectory = Annotated[Path, typer.Option("--run-dir", help="Folder of all inputs and outputs of a run.")]
 DEFAULT_RUN = Path("runs/local")

@@ -86,6 +86,13 @@ def models() -> None:
     names = ("gates", "aliases", "AUC", "log loss", "champion by", "why", "run")
     table = Table(Column("version", no_wrap=True), *(Column(name, overflow="fold") for name in names))
     for version in registry.versions():
+        if not version.model_version:
+            console.print(
+                f"version {version.number} was not registered by feedrank and is left out",
+                style="yellow",
+                highlight=False,
+            )
+            continue
         tags = registry.tags(version.number)
         metrics = ModelMetadata.model_validate_json(tags["metadata"]).metrics
         change = next(reversed(changes_in(tags)), None)

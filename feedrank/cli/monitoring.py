@@ -98,6 +98,10 @@ def monitor(
             start_retraining=wanted.append,
         )
     console.print(result.headline, highlight=False)
+    for alarm in result.alarms:
+        console.print(f"- {alarm.reason}", highlight=False)
+    for warning in [*result.warnings, *result.latest.warnings]:
+        console.print(f"warning: {warning}", style="yellow", highlight=False)
     console.print(f"report: {result.report}", highlight=False)
     with alerting(output, config=config.monitoring, now=now):
         retrainings = _retrainings(config, promoter, run_dir)
@@ -108,18 +112,29 @@ def monitor(
                 _record(config, run_dir).finish(trigger.request_id, outcome=NOT_STARTED, now=now)
 
 
-def retrain(run_dir: RunDirectory = DEFAULT_RUN, why: Why = "asked for by hand") -> None:
-    """Train on recent data and promote the result if it is better than the champion."""
+def retrain(
+    run_dir: RunDirectory = DEFAULT_RUN,
+    why: Why = "asked for by hand",
+    force: Annotated[
+        bool, typer.Option(envvar="FEEDRANK_RETRAIN_FORCE", help="Also within the cool-down of the last one.")
+    ] = False,
+    if_due: Annotated[bool, typer.Option(help="Of a schedule: a retraining that may not start is no failure.")] = False,
+) -> None:
+    """Train on recent data and promote the result if it is better than the champion; one at a time."""
     from feedrank.monitoring.triggers import given_trigger
+    from feedrank.promotion.changes import PromotionError
     from feedrank.promotion.served import configured_promoter
 
     config = load_config()
     promoter = configured_promoter(config)
     _print_repair(promoter.repair())
     retrainings = _local_retrainings(config, promoter, run_dir)
-    trigger = given_trigger() or retrainings.record.decide([why], now=datetime.now(UTC))
+    trigger = given_trigger() or retrainings.record.decide([why], now=datetime.now(UTC), force=force)
     if not trigger.start:
-        console.print(f"no retraining: {trigger.refused_because}", highlight=False)
+        refused = f"no retraining: {trigger.refused_because}"
+        if not if_due:
+            raise PromotionError(refused)
+        console.print(refused, highlight=False)
         return
     with timed("retrained"):
         retrainings.start(trigger)

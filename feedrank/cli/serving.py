@@ -12,10 +12,11 @@ from rich.table import Table
 
 from feedrank.cli.console import console, timed
 from feedrank.config import load_config
-from feedrank.errors import FeedrankError
+from feedrank.errors import ConfigError, FeedrankError
 
 Url = Annotated[str, typer.Option(help="Where the predictor listens.")]
-ISO_DAY_OR_TIME = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S%z"]
+TIME_WITH_ZONE = "%Y-%m-%dT%H:%M:%S%z"
+DAY_OR_TIME = ["%Y-%m-%d", TIME_WITH_ZONE]
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +49,7 @@ def predict(
     items: Annotated[str, typer.Option(help="1 to 100 items, separated by commas.")],
     device: Annotated[str | None, typer.Option(help="mobile, desktop or tablet.")] = None,
     timestamp: Annotated[
-        datetime | None, typer.Option(formats=ISO_DAY_OR_TIME, help="With a zone; now if absent.")
+        datetime | None, typer.Option(formats=[TIME_WITH_ZONE], help="With a zone; now if absent.")
     ] = None,
     url: Url = "http://localhost:8080",
     token: Annotated[str | None, typer.Option(envvar="FEEDRANK_TOKEN", help="Bearer token.")] = None,
@@ -70,15 +71,18 @@ def predict(
 def export(
     output: Annotated[Path, typer.Argument(help="The CSV file to write.")],
     log: Annotated[str | None, typer.Option(help="Folder or URI of the log; the configured one if absent.")] = None,
-    start: Annotated[datetime | None, typer.Option(formats=ISO_DAY_OR_TIME, help="First time (UTC).")] = None,
-    end: Annotated[datetime | None, typer.Option(formats=ISO_DAY_OR_TIME, help="Time to stop before (UTC).")] = None,
+    start: Annotated[datetime | None, typer.Option(formats=DAY_OR_TIME, help="First time (UTC).")] = None,
+    end: Annotated[datetime | None, typer.Option(formats=DAY_OR_TIME, help="Time to stop before (UTC).")] = None,
 ) -> None:
     """Export the prediction log as CSV; the features are a JSON object in one column."""
     from feedrank.prediction_log import export_csv
 
     location = load_config().serving.log.directory if log is None else log
+    first, stop = _utc(start), _utc(end)
+    if first is not None and stop is not None and first >= stop:
+        raise ConfigError(f"--start {first:%Y-%m-%d %H:%M} is not before --end {stop:%Y-%m-%d %H:%M} (UTC)")
     with timed(f"wrote {output}"):
-        rows = export_csv(location, output, start=_utc(start), end=_utc(end))
+        rows = export_csv(location, output, start=first, end=stop)
     console.print(f"{rows:,} rows", highlight=False)
 
 
@@ -90,4 +94,6 @@ def _ids(text: str) -> list[int]:
 
 
 def _utc(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+    if moment is None:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

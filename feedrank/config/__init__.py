@@ -95,6 +95,8 @@ def _read_file(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: can't be read ({error}); write it as UTF-8 text") from error
     if content is None:
         return {}
     if not isinstance(content, dict):

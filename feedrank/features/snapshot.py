@@ -1,5 +1,6 @@
 """The online snapshot: the aggregates of every user, item and pair as of a cut-off, for the predictor."""
 
+import re
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ from feedrank.tables import COMPRESSION, read_parquet
 
 CURRENT = "current"
 """The published snapshot, in a folder of published ones."""
+PUBLISHED = re.compile(r"\d{8}T\d{12}-\d{8}T\d{12}")
+"""Names of the folders that `publish_snapshot` makes, and may remove."""
 
 
 class SnapshotInfo(BaseModel):
@@ -201,8 +204,8 @@ def publish_snapshot(source: Path, directory: Path) -> Path:
         with storage.new_directory(published) as fresh:
             shutil.copytree(source, fresh, dirs_exist_ok=True)
         storage.point_link(link, Path(published.name))
-        for folder in directory.glob("[0-9]*"):
-            if folder not in (before, published.resolve()):
+        for folder in directory.iterdir():
+            if PUBLISHED.fullmatch(folder.name) and folder not in (before, published.resolve()):
                 shutil.rmtree(folder, ignore_errors=True)
     return published
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from feedrank import storage
 from feedrank.config.monitoring import AlertConfig
 from feedrank.monitoring.channels import Channel, DeliveryError, Message
-from feedrank.monitoring.jsonlines import append_json_line
+from feedrank.monitoring.jsonlines import append_json_line, read_lines
 from feedrank.monitoring.results import AlertReport
 
 STATE_FILE, DEAD_LETTER_FILE = "alerts.json", "dead_letters.jsonl"
@@ -50,8 +50,12 @@ class Alerter:
         """Sends the alerts that are due as one message, after earlier ones that failed."""
         try:
             return self._send(alerts, title=title, now=now)
-        except Exception:
-            log.exception("alerts could not be processed: %s", [alert.key for alert in alerts])
+        except Exception as error:
+            # A full or missing folder is explained in a sentence; anything else is a fault of ours.
+            details = None if isinstance(error, OSError) else error
+            log.error(  # noqa: TRY400
+                "alerts could not be processed (%s): %s", error, [alert.key for alert in alerts], exc_info=details
+            )
             return AlertReport(failed=[alert.key for alert in alerts])
 
     def _send(self, alerts: Sequence[Alert], *, title: str, now: datetime) -> AlertReport:
@@ -102,7 +106,7 @@ class Alerter:
         if not self._channels or not self._dead_letters.exists():
             return
         kept: list[str] = []
-        for line in self._dead_letters.read_text(encoding="utf-8").splitlines():
+        for line in read_lines(self._dead_letters):
             try:
                 message = Message(**json.loads(line))
             except (ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""Appending to JSON Lines files that outlive crashes."""
+"""JSON Lines files that outlive crashes."""
 
 import json
 import os
@@ -17,3 +17,8 @@ def append_json_line(path: Path, content: object) -> None:
         file.write(separator + json.dumps(content).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a file, none without one; a damaged byte spoils its own line only."""
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []

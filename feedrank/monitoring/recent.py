@@ -6,16 +6,17 @@ the result. Rows of the log come out flat: one column per feature instead of the
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from feedrank import schema
 from feedrank.errors import DataError
-from feedrank.tables import read_parquet, sort_by_time, timestamps_us
+from feedrank.tables import conformed, day_of, parquet_files, read_parquet, sort_by_time
 
 FLAT_LOG = pa.schema([*list(schema.PREDICTION_LOG)[:-1], *schema.FEATURE_FIELDS])
 """The prediction log with the struct of features as columns."""
@@ -48,12 +49,13 @@ def _read(directory: Path, *, wanted: pa.Schema, start: datetime, end: datetime,
     tables, warnings = [wanted.empty_table()], []
     # A batch that was written around midnight may lie in the folder of the neighbouring day.
     for day in _days(start - timedelta(days=1), end + timedelta(days=1)):
-        files = _files(directory, day)
+        files = parquet_files(directory / f"{schema.DATE}={day.isoformat()}")
         if not files and expected_from.date() <= day <= (end - timedelta(microseconds=1)).date():
             warnings.append(f"{directory}: no data of {day}; is its writer running?")
         for file in files:
             try:
-                tables.append(_between(_read_file(file, wanted), start=start, end=end))
+                table = conformed(read_parquet(file, columns=wanted.names), wanted, file=file)
+                tables.append(_between(table, start=start, end=end))
             except DataError as error:
                 warnings.append(f"skipped: {error}")
     rows = pa.concat_tables(tables)
@@ -62,26 +64,6 @@ def _read(directory: Path, *, wanted: pa.Schema, start: datetime, end: datetime,
         warnings.append(f"{directory}: {(~complete).sum()} rows without user, item or time left out")
         rows = rows.filter(pa.array(complete))
     return Recent(sort_by_time(rows), warnings)
-
-
-def _read_file(file: Path, wanted: pa.Schema) -> pa.Table:
-    table = read_parquet(file, columns=wanted.names)
-    nullable = pa.schema([field.with_nullable(True) for field in wanted])
-    try:
-        _require_features(file, table.schema)
-        return table.select(wanted.names).cast(nullable).cast(wanted)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, ValueError) as error:
-        raise DataError(f"{file}: not of the promised schema ({error}); was it written by another version?") from error
-
-
-def _require_features(file: Path, found: pa.Schema) -> None:
-    if schema.FEATURES_STRUCT not in found.names:
-        return
-    struct = found.field(schema.FEATURES_STRUCT).type
-    names = {field.name for field in struct} if pa.types.is_struct(struct) else set()
-    missing = sorted(set(schema.FEATURES) - names)
-    if missing:
-        raise DataError(f"{file}: the logged features lack {', '.join(missing)}; was it written by another version?")
 
 
 def _between(table: pa.Table, *, start: datetime, end: datetime) -> pa.Table:
@@ -97,12 +79,37 @@ def _days(start: datetime, end: datetime) -> Iterator[date]:
         yield start.date() + timedelta(days=offset)
 
 
-def _files(directory: Path, day: date) -> list[Path]:
-    folder = directory / f"{schema.DATE}={day.isoformat()}"
-    return sorted(file for file in folder.glob("*.parquet") if not file.name.startswith((".", "_")))
+@dataclass(frozen=True)
+class FutureRows:
+    """Rows that are stamped later than the present."""
+
+    rows: int
+    latest: datetime
 
 
-def future_rows(rows: pa.Table, *, now: datetime, skew_seconds: float) -> int:
-    """Rows stamped later than now, beyond the allowed skew of clocks."""
-    limit_us = int((now.timestamp() + skew_seconds) * 1e6)
-    return int((timestamps_us(rows) > limit_us).sum())
+def future_rows(directory: Path, *, now: datetime, skew_seconds: float) -> FutureRows | None:
+    """Rows of a log stamped later than now, beyond the allowed skew of clocks; None when there are none.
+
+    No window holds them, so they are looked for in the folders of all days from yesterday on.
+    """
+    limit = now.astimezone(UTC) + timedelta(seconds=skew_seconds)
+    found = [
+        times
+        for folder in directory.glob(f"{schema.DATE}=*")
+        if (day := day_of(folder.name)) is not None and day >= limit.date() - timedelta(days=1)
+        for file in parquet_files(folder)
+        if len(times := _times_after(file, limit))
+    ]
+    if not found:
+        return None
+    return FutureRows(rows=sum(map(len, found)), latest=max(pc.max(times).as_py() for times in found))
+
+
+def _times_after(file: Path, limit: datetime) -> pa.ChunkedArray:
+    """The later timestamps of a file; row groups without any are not read."""
+    times = pa.schema([pa.field(schema.TIMESTAMP, schema.TIMESTAMP_TYPE)])
+    later = ds.field(schema.TIMESTAMP) > pa.scalar(limit, schema.TIMESTAMP_TYPE)
+    try:
+        return ds.dataset(file, schema=times, format="parquet").to_table(filter=later)[schema.TIMESTAMP]
+    except (pa.ArrowException, OSError):  # reading its window names a file that can't be read
+        return pa.chunked_array([], schema.TIMESTAMP_TYPE)

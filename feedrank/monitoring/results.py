@@ -121,6 +121,8 @@ class WindowResult(Result):
     visits: Visits
     segments: list[Segment]
     warnings: list[str]
+    clock_warnings: list[str] = []
+    """Those of the warnings that are alerts, too: rows that are stamped in the future."""
 
 
 class Alarm(Result):

@@ -41,7 +41,6 @@ USUAL_WINDOWS = 28
 """Earlier windows that tell the usual share of requests with feedback."""
 RETRAINING_KINDS = ("feature", "score", "performance")
 """Alarms that a retraining can mend; slow answers and broken feedback need a person."""
-MAX_NAMED = 3
 
 
 def monitor(
@@ -69,6 +68,7 @@ def monitor(
         StorageError: another monitor runs on the same output.
         FeedrankError: the run can't be done; an alert was sent.
     """
+    now = now.astimezone(UTC)  # days, folders and texts are in UTC
     alerter = _alerter(output, config=config, channels=channels)
     with _only_monitor(output):
         try:
@@ -130,6 +130,8 @@ def _judge(
     trigger, warnings = _trigger(alarms, output=output, config=config, now=now, start=start_retraining)
     alerts = [Alert(key=f"{version}:{alarm.signal}", text=alarm.reason) for alarm in alarms]
     alerts += [Alert(key="retraining", text=warning) for warning in warnings]
+    if clock := windows[-1].clock_warnings:
+        alerts.append(Alert(key="clock", text=f"warning: {'; '.join(clock)}"))
     report = output / RUNS / f"{now:%Y%m%dT%H%M%SZ}" / REPORT_FILE
     result = MonitoringResult(
         created_at=now,
@@ -232,16 +234,21 @@ def _verdict(alarms: Sequence[Alarm], latest: WindowResult) -> Verdict:
 
 def _headline(alarms: Sequence[Alarm], latest: WindowResult, config: MonitoringConfig) -> str:
     model = f"Model {latest.model_version}, {config.window.hours} h to {latest.end:%Y-%m-%d %H:%M} UTC"
+    clock = " Rows are stamped in the future, see the warnings." if latest.clock_warnings else ""
+    return f"{model}: {_finding(alarms, latest)}.{clock}"
+
+
+def _finding(alarms: Sequence[Alarm], latest: WindowResult) -> str:
+    """What is the matter: the reason of a single alarm, the names of several, whose reasons are in the alert's text."""
+    if len(alarms) == 1:
+        return alarms[0].reason
     if alarms:
-        named = "; ".join(alarm.reason for alarm in alarms[:MAX_NAMED])
-        more = f"; and {len(alarms) - MAX_NAMED} more" if len(alarms) > MAX_NAMED else ""
-        return f"{model}: {named}{more}."
+        return f"{len(alarms)} alarms: {', '.join(alarm.signal for alarm in alarms)}"
     if _verdict(alarms, latest) == "not_enough_data":
-        return f"{model}: not enough data for a verdict ({latest.sample_rows} users, {latest.predictions} predictions)."
-    watch = [signal.name for signal in latest.signals if signal.flagged]
-    if watch:
-        return f"{model}: no alarm yet, but this window flags {', '.join(watch[:MAX_NAMED])}."
-    return f"{model}: no drift, and the model is as good as on its test split."
+        return f"not enough data for a verdict ({latest.sample_rows} users, {latest.predictions} predictions)"
+    if watch := [signal.name for signal in latest.signals if signal.flagged]:
+        return f"no alarm yet, but this window flags {', '.join(watch)}"
+    return "no drift, and the model is as good as on its test split"
 
 
 @contextlib.contextmanager

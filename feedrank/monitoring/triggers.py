@@ -17,8 +17,8 @@ import filelock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from feedrank.config.monitoring import RetrainingConfig
-from feedrank.errors import FeedrankError, StorageError
-from feedrank.monitoring.jsonlines import append_json_line
+from feedrank.errors import ConfigError, FeedrankError, StorageError
+from feedrank.monitoring.jsonlines import append_json_line, read_lines
 from feedrank.monitoring.results import TriggerDecision
 from feedrank.storage import exclusive
 
@@ -32,9 +32,16 @@ TRIGGER_ENV = "FEEDRANK_TRIGGER"
 
 
 def given_trigger() -> TriggerDecision | None:
-    """The decision that this process was started for, if a monitor made one."""
+    """The decision that this process was started for, if a monitor made one.
+
+    Raises:
+        ConfigError: the variable holds something else.
+    """
     text = os.environ.get(TRIGGER_ENV)
-    return TriggerDecision.model_validate_json(text) if text else None
+    try:
+        return TriggerDecision.model_validate_json(text) if text else None
+    except ValidationError as error:
+        raise ConfigError(f"{TRIGGER_ENV}: no decision of a monitor ({error}); unset it") from error
 
 
 class Event(BaseModel):
@@ -59,13 +66,16 @@ class RetrainingLog:
         self._run = directory / "retraining.run"
         self._config = config
 
-    def decide(self, reasons: Sequence[str], *, now: datetime, forbidden: str = "") -> TriggerDecision:
+    def decide(
+        self, reasons: Sequence[str], *, now: datetime, forbidden: str = "", force: bool = False
+    ) -> TriggerDecision:
         """Decides on a retraining and records it; without a reason nothing is recorded.
 
         Args:
             reasons: what speaks for it.
             now: the present time.
             forbidden: why the caller won't have one, such as broken data to train on.
+            force: a person wants it within the cool-down, too; still not beside one that runs.
 
         Raises:
             StorageError: the record can't be locked or written.
@@ -75,7 +85,7 @@ class RetrainingLog:
             return decision
         with self._locked():
             self._bury_crashed(now)
-            obstacle = forbidden or self._obstacle(now)
+            obstacle = forbidden or self._running(now) or ("" if force else self._cooling_down(now))
             event: Literal["requested", "refused"] = "refused" if obstacle else "requested"
             self._append(
                 Event(
@@ -122,8 +132,7 @@ class RetrainingLog:
     def events(self) -> list[Event]:
         """All events; a line that a crash cut off is left out."""
         events = []
-        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        for line in lines:
+        for line in read_lines(self._path):
             with contextlib.suppress(ValidationError):
                 events.append(Event.model_validate_json(line))
         return events
@@ -135,16 +144,20 @@ class RetrainingLog:
         requests = [event for event in events if event.event == "requested" and event.request_id not in finished]
         return requests[-1] if requests else None
 
-    def _obstacle(self, now: datetime) -> str:
+    def _running(self, now: datetime) -> str:
         request, lease = self._open_request(), timedelta(hours=self._config.lease_hours)
         if request is not None and now - request.at < lease:
             return f"retraining {request.request_id} runs since {request.at:%Y-%m-%d %H:%M} UTC"
-        pause = timedelta(hours=self._config.cool_down_hours)
-        started = self._last_start()
-        if started is not None and now - started < pause:
-            hours = self._config.cool_down_hours
-            return f"cool-down: the last retraining started {started:%Y-%m-%d %H:%M} UTC, less than {hours:g} h ago"
         return ""
+
+    def _cooling_down(self, now: datetime) -> str:
+        hours, started = self._config.cool_down_hours, self._last_start()
+        if started is None or now - started >= timedelta(hours=hours):
+            return ""
+        return (
+            f"cool-down: the last retraining started {started:%Y-%m-%d %H:%M} UTC, less than {hours:g} h ago; "
+            "`feedrank retrain --force` does not wait"
+        )
 
     def _last_start(self) -> datetime | None:
         events = self.events()

@@ -75,12 +75,13 @@ def evaluate_window(
         sources: prediction log and feedback.
         usual_feedback_share: share of requests with feedback in earlier windows, if there were any.
         config: the monitoring configuration.
-        now: to notice rows from the future.
+        now: the present; rows that are stamped later are warned of.
     """
-    window = _read(end, sources=sources, config=config, now=now)
+    window = _read(end, sources=sources, config=config)
     version = reference.info.model_version
     tested = _rows_under_test(window, version=version, config=config)
     sample = tested.take(pa.array(sample_rows(tested, end_us=_us(end), max_rows=config.window.max_rows, config=config)))
+    clock_warnings = list(_clock_warnings(sources, now=now, skew_seconds=config.window.clock_skew_seconds))
     versions = list(_versions(window, config))
     served = next((v for v in versions if v.name == version), None)
     served = served or measure(_nothing(), name=version, config=config.performance)
@@ -102,12 +103,13 @@ def evaluate_window(
         versions=versions,
         visits=measure_visits(window.feedback, start=window.start, config=config),
         segments=list(_segments(window, sample, reference=reference, engine=engine, config=config)),
-        warnings=[*window.warnings, *_version_warnings(versions, tested, version)],
+        warnings=[*clock_warnings, *window.warnings, *_version_warnings(window.predictions, version)],
+        clock_warnings=clock_warnings,
     )
     return Evaluation(result, sample)
 
 
-def _read(end: datetime, *, sources: Sources, config: MonitoringConfig, now: datetime) -> _Window:
+def _read(end: datetime, *, sources: Sources, config: MonitoringConfig) -> _Window:
     start = end - config.window_length
     attribution = timedelta(minutes=config.window.attribution_minutes)
     log = read_predictions(sources.predictions, start=start - attribution, end=end, expected_from=start)
@@ -115,17 +117,13 @@ def _read(end: datetime, *, sources: Sources, config: MonitoringConfig, now: dat
     inside = pa.array(timestamps_us(feedback.rows) >= _us(start))
     joined = join_feedback(log.rows, feedback.rows.filter(inside), config=config.window)
     earlier = int((timestamps_us(log.rows) < _us(start)).sum())
-    warnings = [*log.warnings, *feedback.warnings]
-    future = future_rows(log.rows, now=now, skew_seconds=config.window.clock_skew_seconds)
-    if future:
-        warnings.append(f"{sources.predictions}: {future} rows are stamped in the future; check the predictor's clock")
     return _Window(
         start=start,
         end=end,
         predictions=log.rows.slice(earlier),
         joined=joined.without_first(earlier),
         feedback=without_duplicates(feedback.rows),
-        warnings=warnings,
+        warnings=[*log.warnings, *feedback.warnings],
     )
 
 
@@ -182,10 +180,24 @@ def _in_segment(rows: pa.Table, name: str, config: MonitoringConfig) -> pa.Array
     return pc.fill_null(chosen, False).combine_chunks()
 
 
-def _version_warnings(versions: list[Metrics], tested: pa.Table, version: str) -> Iterator[str]:
-    others = [f"{v.name} ({v.impressions} impressions)" for v in versions if v.name != version]
-    if others and not tested.num_rows:
-        yield f"the window has no rows of model {version}, only of {', '.join(others)}; is another model deployed?"
+def _clock_warnings(sources: Sources, *, now: datetime, skew_seconds: float) -> Iterator[str]:
+    clocks = {
+        sources.predictions: "the clocks and time zones of the predictor and of clients that send a timestamp",
+        sources.feedback: "the clock and the time zone of what writes the feedback",
+    }
+    for directory, clock in clocks.items():
+        future = future_rows(directory, now=now, skew_seconds=skew_seconds)
+        if future is not None:
+            latest = f"the latest {future.latest:%Y-%m-%d %H:%M} UTC"
+            yield f"{directory}: {future.rows} rows are stamped in the future ({latest}); check {clock}"
+
+
+def _version_warnings(predictions: pa.Table, version: str) -> Iterator[str]:
+    """Whether another model is deployed: asked of all predictions, as those of a new one may have no feedback yet."""
+    counts = {str(c["values"]): c["counts"] for c in pc.value_counts(predictions[schema.MODEL_VERSION]).to_pylist()}
+    if counts and version not in counts:
+        others = ", ".join(f"{name} ({rows} predictions)" for name, rows in sorted(counts.items()))
+        yield f"the window has no predictions of model {version}, only of {others}; is another model deployed?"
 
 
 def _nothing() -> Shown:

@@ -1,7 +1,12 @@
-"""Reads the prediction log and exports it as CSV."""
+"""Reads the prediction log and exports it as CSV.
+
+Folders beside the days' and files beside the parts are not the log's: they are left out, with a warning where their
+name promises a day. A part that can't be read is an error, as its rows would be missed.
+"""
 
 import csv
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,7 +19,9 @@ import pyarrow.parquet as pq
 from feedrank import schema, storage
 from feedrank.errors import DataError
 from feedrank.prediction_log.destination import open_location
-from feedrank.tables import sort_by_time
+from feedrank.tables import conformed, day_of, is_data_file, sort_by_time
+
+logger = logging.getLogger(__name__)
 
 
 def read_log(
@@ -29,13 +36,10 @@ def read_log(
     Raises:
         DataError: there is no log at the location, or a file of it can't be read.
     """
-    wanted = None if columns is None else list(dict.fromkeys([*columns, schema.TIMESTAMP]))
-    parts = list(_day_tables(str(location), wanted, start, end))
-    if not parts:
-        fields = schema.PREDICTION_LOG if columns is None else [schema.PREDICTION_LOG.field(c) for c in columns]
-        return pa.schema(fields).empty_table()
-    table = sort_by_time(pa.concat_tables(parts))
-    return table if columns is None else table.select(list(columns))
+    names = schema.PREDICTION_LOG.names if columns is None else list(columns)
+    wanted = pa.schema([schema.PREDICTION_LOG.field(name) for name in dict.fromkeys([*names, schema.TIMESTAMP])])
+    parts = [wanted.empty_table(), *_day_tables(str(location), wanted, start, end)]
+    return sort_by_time(pa.concat_tables(parts)).select(names)
 
 
 def export_csv(
@@ -50,7 +54,7 @@ def export_csv(
     with storage.new_file(output) as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(schema.PREDICTION_LOG.names)
-        for table in _day_tables(str(location), None, start, end):
+        for table in _day_tables(str(location), schema.PREDICTION_LOG, start, end):
             for batch in sort_by_time(table).to_batches(max_chunksize=65_536):
                 writer.writerows(_csv_rows(batch))
             rows += table.num_rows
@@ -66,40 +70,40 @@ def _csv_rows(batch: pa.RecordBatch) -> Iterator[list[object]]:
         yield list(row.values())
 
 
-def _day_tables(
-    location: str, columns: list[str] | None, start: datetime | None, end: datetime | None
-) -> Iterator[pa.Table]:
-    filesystem, root = open_location(location)
+def _day_tables(location: str, wanted: pa.Schema, start: datetime | None, end: datetime | None) -> Iterator[pa.Table]:
     try:
-        folders = filesystem.get_file_info(pafs.FileSelector(root))
-    except OSError as error:
+        filesystem, root = open_location(location)
+        entries = filesystem.get_file_info(pafs.FileSelector(root))
+    except (OSError, pa.ArrowException) as error:
         raise DataError(f"{location}: no prediction log ({error}); start the predictor or give another path") from error
-    for day, folder in sorted(_days(folders)):
+    for day, folder in sorted(_days(entries)):
         if (start and day < start.astimezone(UTC).date()) or (end and day > end.astimezone(UTC).date()):
             continue
-        files = [f.path for f in filesystem.get_file_info(pafs.FileSelector(folder)) if _is_part(f)]
-        table = pa.concat_tables([_read(filesystem, path, columns) for path in sorted(files)]) if files else None
-        if table is not None:
-            yield _between(table, start, end)
+        files = sorted(f.path for f in filesystem.get_file_info(pafs.FileSelector(folder)) if _is_part(f))
+        if files:
+            yield _between(pa.concat_tables([_read(filesystem, path, wanted) for path in files]), start, end)
 
 
-def _days(folders: Sequence[pafs.FileInfo]) -> Iterator[tuple[date, str]]:
-    for folder in folders:
-        name, _, day = folder.base_name.partition("=")
-        if name == schema.DATE:
-            yield date.fromisoformat(day), folder.path
+def _days(entries: Sequence[pafs.FileInfo]) -> Iterator[tuple[date, str]]:
+    for entry in entries:
+        day = None if entry.is_file else day_of(entry.base_name)
+        if day is not None:
+            yield day, entry.path
+        elif entry.base_name.startswith(f"{schema.DATE}="):
+            logger.warning("%s: is no folder %s=YYYY-MM-DD of the log and is left out", entry.path, schema.DATE)
 
 
 def _is_part(info: pafs.FileInfo) -> bool:
-    return bool(info.is_file) and info.base_name.endswith(".parquet") and not info.base_name.startswith(".")
+    return bool(info.is_file) and is_data_file(info.base_name)
 
 
-def _read(filesystem: pafs.FileSystem, path: str, columns: list[str] | None) -> pa.Table:
+def _read(filesystem: pafs.FileSystem, path: str, wanted: pa.Schema) -> pa.Table:
     try:
         with filesystem.open_input_file(path) as file:
-            return pq.ParquetFile(file).read(columns=columns)
+            table = pq.ParquetFile(file).read(columns=wanted.names)
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path}: can't be read as Parquet ({error}); restore or remove it") from error
+    return conformed(table, wanted, file=path)
 
 
 def _between(table: pa.Table, start: datetime | None, end: datetime | None) -> pa.Table:

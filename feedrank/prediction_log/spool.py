@@ -108,9 +108,14 @@ def closed_files(directory: Path) -> list[Path]:
 
 
 def take_over(directory: Path) -> int | None:
-    """Locks the folder of a dead process and closes its open file; None while the process lives."""
+    """Locks the folder of a dead process and closes its open file; None while the process lives.
+
+    A folder in which no lock is to be seen, such as a volume's `lost+found`, is not ours: None, too.
+    """
+    if not os.access(directory / LOCK_NAME, os.F_OK):
+        return None
     try:
-        lock = os.open(directory / LOCK_NAME, os.O_CREAT | os.O_RDWR, 0o600)
+        lock = os.open(directory / LOCK_NAME, os.O_RDWR)
     except FileNotFoundError:
         return None
     try:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from feedrank import storage
 from feedrank.errors import FeedrankError, StorageError
-from feedrank.monitoring.jsonlines import append_json_line
+from feedrank.monitoring.jsonlines import append_json_line, read_lines
 
 Kind = Literal["promotion", "rollback"]
 Step = Literal["alias", "target", "smoke", "record", "undo"]
@@ -107,7 +107,7 @@ class ChangeLog:
     def history(self) -> list[Record]:
         """All records, the oldest first; a line that a crash cut off is left out."""
         records = []
-        for line in self._history.read_text(encoding="utf-8").splitlines() if self._history.exists() else []:
+        for line in read_lines(self._history):
             with contextlib.suppress(ValidationError):
                 records.append(Record.model_validate_json(line))
         return records

@@ -179,6 +179,20 @@ def test_the_published_snapshot_is_the_last_one_and_the_one_before_stays(tmp_pat
     assert [folder.exists() for folder in folders] == [False, True, True]
 
 
+def test_publishing_removes_no_folder_but_its_own(tmp_path):
+    online, source = tmp_path / "online", tmp_path / "source"
+    foreign = [online / name for name in ("2024-backup", "20241115", "7", "20240301T000000000000-old", "lost+found")]
+    for folder in (source, *foreign):
+        folder.mkdir(parents=True)
+    snapshot = take_snapshot(
+        table_of([(0, 0, 0, True, 1.0, 0)]), cutoff=datetime(2024, 3, 2, tzinfo=UTC), config=CONFIG
+    )
+    save_snapshot(snapshot, source)
+    published = [publish_snapshot(source, online) for _ in range(3)]
+    assert all(folder.is_dir() for folder in foreign)
+    assert [folder.exists() for folder in published] == [False, True, True]
+
+
 def test_a_snapshot_of_another_feature_schema_is_not_published(tmp_path):
     source, online = tmp_path / "features", tmp_path / "online"
     source.mkdir()

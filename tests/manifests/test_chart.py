@@ -109,6 +109,8 @@ def test_the_configuration_differs_from_the_defaults_only_where_the_chart_says_s
         "/monitoring/performance/metrics_url",
         "/monitoring/retraining/cron_job",
         "/pipelines/config_map",
+        "/pipelines/release/name",
+        "/pipelines/release/namespace",
         "/pipelines/volume/claim",
         "/promotion/state_directory",
         "/promotion/target/directory",

@@ -281,13 +281,15 @@ def test_letters_that_fail_again_are_kept_in_order(tmp_path: Path) -> None:
     assert texts == ["- 0", "- 1", "- 2"]
 
 
-def test_a_broken_state_or_folder_never_raises(tmp_path: Path) -> None:
+def test_a_broken_state_or_folder_never_raises(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / STATE_FILE).write_text("[1, 2")
-    (tmp_path / DEAD_LETTER_FILE).write_text("no json\n")
+    (tmp_path / DEAD_LETTER_FILE).write_bytes(b"no json\n\xff\xfe\n")
     with sink() as server:
         assert alerter(tmp_path, slack(server.url)).send([DRIFT], title="t", now=NOW).sent == [DRIFT.key]
     (tmp_path / "file").write_text("")
     assert alerter(tmp_path / "file" / "below").send([DRIFT], title="t", now=NOW).failed == [DRIFT.key]
+    assert "alerts could not be processed ([Errno 20] Not a directory" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_without_channels_the_log_gets_the_alert(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 """Reading damaged logs."""
 
-from datetime import UTC, datetime, timedelta
+import shutil
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pyarrow as pa
@@ -114,7 +115,37 @@ def test_feedback_is_read_alike(tmp_path: Path) -> None:
     assert recent.warnings == [f"{tmp_path}: no data of 2024-01-02; is its writer running?"]
 
 
-def test_rows_from_the_future_are_counted(log: Path) -> None:
-    rows = read(log).rows
-    assert future_rows(rows, now=datetime(2024, 1, 1, tzinfo=UTC), skew_seconds=0) > 190
-    assert future_rows(rows, now=END, skew_seconds=0) == 0
+def ahead(log: Path, now: datetime, skew_seconds: float = 0) -> int:
+    found = future_rows(log, now=now, skew_seconds=skew_seconds)
+    return found.rows if found else 0
+
+
+def test_rows_from_the_future_are_counted_with_the_latest(log: Path) -> None:
+    times = read(log).rows[schema.TIMESTAMP].to_pylist()
+    assert ahead(log, END) == 0
+    for now in (START - timedelta(days=1), START + timedelta(hours=3), START + timedelta(hours=30)):
+        assert ahead(log, now) == sum(time > now for time in times)
+        assert ahead(log, now, skew_seconds=3600) == sum(time > now + timedelta(hours=1) for time in times)
+    latest = future_rows(log, now=START, skew_seconds=0)
+    assert latest is not None
+    assert latest.latest == times[-1]
+
+
+def test_rows_from_the_future_are_found_in_any_later_day_and_in_any_zone(log: Path, tmp_path: Path) -> None:
+    write_partitioned(prediction_log(feature_rows(7, day=3_650)), log)
+    assert ahead(log, END) == 7
+    assert ahead(log, END.astimezone(timezone(timedelta(hours=14)))) == 7
+    assert ahead(tmp_path / "nothing", END) == 0
+
+
+def test_foreign_folders_and_files_are_no_rows_from_the_future(log: Path) -> None:
+    later = log / "date=2024-03-01"
+    later.mkdir()
+    (later / "notes.txt").write_text("x")
+    (later / "broken.parquet").write_bytes(b"PAR1")
+    pq.write_table(pa.table({"other": [1]}), later / "other.parquet")
+    for name in ("date=2024-11-15.bak", "date=20241115", "date=", "lost+found"):
+        shutil.copytree(log / "date=2024-01-02", log / name)
+    (log / "date=2024-03-02").write_text("a file")
+    assert ahead(log, END) == 0
+    assert not read(log).warnings

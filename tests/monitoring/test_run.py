@@ -1,12 +1,14 @@
 """A whole monitoring run: from logs to verdict, alerts, trigger and report."""
 
+import html
 import json
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from feedrank.monitoring.results import MonitoringResult, TriggerDecision
 from feedrank.monitoring.run import due_windows, monitor
 from feedrank.monitoring.triggers import FILE as RETRAINING_FILE
 from feedrank.monitoring.window import Sources
+from feedrank.tables import timestamps_us, write_partitioned
 
 DAYS = 3
 ROWS_PER_DAY = 1_500
@@ -195,6 +198,86 @@ def test_another_deployed_model_is_named_instead_of_compared(clean: House) -> No
     assert result.verdict == "not_enough_data"
     assert any("only of v2.0.0" in warning for warning in result.latest.warnings)
     assert [metrics.name for metrics in result.latest.versions] == ["v2.0.0"]
+
+
+def shifted(folder: Path, hours: int) -> None:
+    """Rewrites a table as if its times had been so much later."""
+    tables = [pq.ParquetFile(file).read() for file in sorted(folder.rglob("*.parquet"))]
+    shutil.rmtree(folder)
+    table = pa.concat_tables(tables)
+    place = table.schema.get_field_index(schema.TIMESTAMP)
+    times = pa.array(timestamps_us(table) + hours * 3_600_000_000).cast(schema.TIMESTAMP_TYPE)
+    write_partitioned(table.set_column(place, table.schema.field(place), times), folder)
+
+
+@pytest.mark.parametrize(
+    ("table", "hours", "clock"),
+    [
+        ("predictions", 9, "of the predictor and of clients"),
+        ("predictions", 24 * 400, "of the predictor"),
+        ("interactions", 9, "of what writes the feedback"),
+    ],
+)
+def test_rows_from_the_future_are_a_warning_in_result_report_headline_and_alert(
+    clean: House, table: str, hours: int, clock: str
+) -> None:
+    shifted(clean.directory / table, hours)
+    result = clean.run()
+    (warning,) = result.latest.clock_warnings
+    folder = clean.directory / table
+    count = sum(
+        time > NOW + timedelta(seconds=CONFIG.window.clock_skew_seconds)
+        for file in folder.rglob("*.parquet")
+        for time in pq.ParquetFile(file).read()[schema.TIMESTAMP].to_pylist()
+    )
+    assert count > 400
+    assert f"{folder}: {count} rows are stamped in the future (the latest 20" in warning
+    assert clock in warning
+    assert warning in result.latest.warnings
+    assert "Rows are stamped in the future" in result.headline
+    assert warning in html.unescape(Path(result.report).read_text())
+    (message,) = clean.outbox.messages
+    assert f"- warning: {warning}" in message.text
+    assert "clock" in result.alerts.sent
+    assert "clock" in clean.run(NOW + timedelta(hours=1)).alerts.suppressed
+
+
+def test_a_run_in_another_zone_judges_and_names_the_same_windows(clean: House) -> None:
+    result = clean.run(NOW.astimezone(timezone(timedelta(hours=9))))
+    assert result.headline == clean.run().headline
+    assert not result.latest.warnings
+
+
+def test_another_deployed_model_is_named_before_it_has_any_feedback(clean: House) -> None:
+    for file in (clean.directory / "predictions").rglob("*.parquet"):
+        table = pq.ParquetFile(file).read()
+        place = table.schema.get_field_index(schema.MODEL_VERSION)
+        pq.write_table(table.set_column(place, table.schema.field(place), [["v2.0.0"] * table.num_rows]), file)
+    for file in (clean.directory / "interactions").rglob("*.parquet"):
+        file.unlink()
+    assert any("no predictions of model v1.0.0, only of v2.0.0" in warning for warning in clean.run().latest.warnings)
+
+
+def test_predictions_without_feedback_are_no_sign_of_another_model(clean: House) -> None:
+    for file in (clean.directory / "interactions").rglob("*.parquet"):
+        file.unlink()
+    assert not any("another model" in warning for warning in clean.run().latest.warnings)
+
+
+def test_the_headline_names_every_alarm_and_the_message_has_each_reason(house: House) -> None:
+    moved = [f for f in schema.NUMERIC_FEATURES if f not in CONFIG.drift.cumulative][:5]
+    for day in range(DAYS):
+        rows = feature_rows(ROWS_PER_DAY, day=FIRST_SERVED_DAY + day, seed=100 + day)
+        for name in moved:
+            rows = with_column(rows, name, rows[name].to_numpy() + 10)
+        serve(rows, house.directory)
+    result = house.run()
+    (message,) = house.outbox.messages
+    assert len(result.alarms) >= len(moved)
+    assert f": {len(result.alarms)} alarms: " in message.title
+    for alarm in result.alarms:
+        assert alarm.signal in message.title
+        assert f"- {alarm.reason}" in message.text
 
 
 def test_all_predictions_can_be_tested_instead_of_the_shown_ones(clean: House) -> None:

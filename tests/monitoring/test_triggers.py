@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from feedrank.config.monitoring import RetrainingConfig
-from feedrank.errors import StorageError
-from feedrank.monitoring.triggers import FILE, NOT_STARTED, RetrainingLog
+from feedrank.errors import ConfigError, StorageError
+from feedrank.monitoring.triggers import FILE, NOT_STARTED, TRIGGER_ENV, RetrainingLog, given_trigger
 
 NOW = datetime(2024, 3, 1, 4, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -46,6 +46,21 @@ def test_after_its_end_the_cool_down_counts_from_its_start(log: RetrainingLog) -
     log.finish(first.request_id, outcome="succeeded", now=NOW + HOUR)
     assert "cool-down" in log.decide(["b"], now=NOW + 23 * HOUR).refused_because
     assert log.decide(["b"], now=NOW + 24 * HOUR).start
+
+
+def test_a_person_need_not_wait_for_the_cool_down_but_for_the_one_that_runs(log: RetrainingLog) -> None:
+    first = log.decide(["a"], now=NOW)
+    assert "runs since" in log.decide(["b"], now=NOW + HOUR, force=True).refused_because
+    log.finish(first.request_id, outcome="succeeded", now=NOW + HOUR)
+    assert "--force" in log.decide(["b"], now=NOW + HOUR).refused_because
+    assert log.decide(["b"], now=NOW + HOUR, force=True).start
+
+
+@pytest.mark.parametrize("text", ["x", "{}", "[]", '{"start": 1}'])
+def test_a_trigger_that_is_no_decision_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv(TRIGGER_ENV, text)
+    with pytest.raises(ConfigError, match="FEEDRANK_TRIGGER: no decision of a monitor"):
+        given_trigger()
 
 
 def test_a_retraining_that_never_ended_counts_as_dead_after_its_lease(tmp_path: Path) -> None:
@@ -116,8 +131,8 @@ def test_a_local_retraining_that_is_killed_frees_the_way_at_once(tmp_path: Path)
 
 def test_a_line_that_a_crash_cut_off_costs_only_itself(tmp_path: Path, log: RetrainingLog) -> None:
     log.decide(["a"], now=NOW)
-    with (tmp_path / FILE).open("a") as file:
-        file.write('{"event": "refu')
+    with (tmp_path / FILE).open("ab") as file:
+        file.write(b'[]\n\xff\xfe\n{"event": "refu')
     assert not log.decide(["b"], now=NOW + HOUR).start
     assert [event.event for event in log.events()] == ["requested", "refused"]
 

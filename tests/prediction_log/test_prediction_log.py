@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -249,6 +250,67 @@ def test_what_is_no_log_or_broken_is_named(tmp_path):
     part.write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"part-x\.parquet"):
         read_log(tmp_path / "log")
+
+
+FOREIGN = ["date=2024-11-15.bak", "date=2024-11-15_$folder$", "date=20241115", "date=", "lost+found", ".Trash", "copy"]
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_foreign_folder_in_the_log_is_left_out_with_a_warning_if_its_name_promises_a_day(tmp_path, caplog, name):
+    log = tmp_path / "log"
+    convert(spooled(tmp_path, [ranking(1)]), Destination.of(str(log)))
+    shutil.copytree(log / "date=2024-11-15", log / name)
+    assert export_csv(log, tmp_path / "out.csv") == 3
+    assert read_log(log).num_rows == 3
+    assert bool(caplog.messages) == name.startswith("date=")
+    assert all(f"{log / name}: is no folder date=YYYY-MM-DD" in message for message in caplog.messages)
+
+
+def test_foreign_files_in_the_log_are_left_out(tmp_path):
+    log = tmp_path / "log"
+    convert(spooled(tmp_path, [ranking(1)]), Destination.of(str(log)))
+    for folder in (log, log / "date=2024-11-15"):
+        for name in (".DS_Store", "._part-x.parquet", "_SUCCESS", "_metadata.parquet", "notes.txt", "date=2024-11-16"):
+            (folder / name).write_bytes(b"no parquet")
+        (folder / "folder.parquet").mkdir()
+    assert export_csv(log, tmp_path / "out.csv") == read_log(log).num_rows == 3
+
+
+def test_a_part_of_another_schema_is_named(tmp_path):
+    log = tmp_path / "log"
+    convert(spooled(tmp_path, [ranking(1)]), Destination.of(str(log)))
+    part = next(log.rglob("*.parquet"))
+    table = pq.ParquetFile(part).read()
+    more = table.append_column("more", [[1] * 3])
+    pq.write_table(more.select(more.column_names[::-1]), part.with_name("part-y.parquet"))
+    assert export_csv(log, tmp_path / "out.csv") == 6
+    for other in (table.drop_columns([schema.TIMESTAMP]), pa.table({"x": [1]}), table.select([schema.TIMESTAMP])):
+        pq.write_table(other, part.with_name("part-z.parquet"))
+        with pytest.raises(DataError, match=r"part-z\.parquet: .* is missing; was it written by another version"):
+            export_csv(log, tmp_path / "out.csv")
+        with pytest.raises(DataError, match=r"part-z\.parquet: "):
+            read_log(log, columns=[schema.USER_ID])
+
+
+@pytest.mark.parametrize("location", ["nonsense://x", "s3://", "out.csv"])
+def test_what_can_be_no_log_gives_one_sentence(tmp_path, monkeypatch, location):
+    monkeypatch.chdir(tmp_path)
+    Path("out.csv").write_text("a file")
+    with pytest.raises(DataError, match="no prediction log"):
+        read_log(location)
+
+
+def test_foreign_folders_in_the_spool_are_left_alone(tmp_path):
+    spool = tmp_path / "spool"
+    spooled(tmp_path, [ranking(2)], boot="dead")
+    (spool / "lost+found").mkdir()
+    (spool / "copy").mkdir()
+    shutil.copy(next(spool.glob("dead/*.arrows")), spool / "copy" / "00000001.arrows")
+    before = sorted(path for path in spool.rglob("*") if "dead" not in path.parts)
+    compactor = Compactor(spool, spool / "own", Destination.of(str(tmp_path / "log")))
+    assert compactor.round(dead_too=True)
+    assert compactor.progress.rows == 3
+    assert sorted(spool.rglob("*")) == before
 
 
 def test_the_csv_has_the_logs_columns_and_the_features_as_json(tmp_path):
