@@ -1,11 +1,8 @@
-"""V1 and V2 over REST and gRPC, with KServe's own clients and a foreign one; and what KServe leaves open is closed."""
+"""V1 and V2 over REST and gRPC; and what KServe leaves open is closed."""
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,10 +10,8 @@ import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
-import tritonclient.http as triton_http
 from conftest import Predictor
 
-CLIENTS = Path(__file__).parent / "kserve_clients.py"
 NAME = "feedrank-ranker"
 TIME = "2024-11-15T13:30:00Z"
 ITEMS = [5, 6, 7, 8]
@@ -47,32 +42,6 @@ def test_v1_ranks_every_instance(predictor: Predictor, expected):
     answer = predictor.http.post(f"/v1/models/{NAME}:predict", json=body).json()
     assert [a["user_id"] for a in answer["predictions"]] == [3, 4]
     assert answer["predictions"][0]["predictions"] == expected
-
-
-@pytest.mark.parametrize("kind", ["rest", "grpc"])
-def test_kserves_own_client_gets_the_same_ranking(predictor: Predictor, expected, kind: str):
-    address = predictor.url if kind == "rest" else f"127.0.0.1:{predictor.grpc_port}"
-    command = [sys.executable, CLIENTS, kind, address, NAME, json.dumps(v2_inputs())]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    outputs = json.loads(done.stdout.splitlines()[-1])
-    check(np.array(outputs["item_ids"]), np.array(outputs["scores"]), expected)
-
-
-@pytest.mark.parametrize("module", [triton_http, triton_grpc], ids=["rest", "grpc"])
-def test_a_foreign_client_gets_the_same_ranking(predictor: Predictor, expected, module: Any):
-    port = predictor.http_port if module is triton_http else predictor.grpc_port
-    client = module.InferenceServerClient(f"127.0.0.1:{port}")
-    assert client.is_server_live()
-    assert client.is_server_ready()
-    assert client.is_model_ready(NAME)
-    inputs = []
-    for given in v2_inputs():
-        array = np.array(given["data"], dtype=np.int64 if given["datatype"] == "INT64" else np.object_)
-        tensor = module.InferInput(given["name"], given["shape"], given["datatype"])
-        tensor.set_data_from_numpy(array)
-        inputs.append(tensor)
-    result = client.infer(NAME, inputs)
-    check(result.as_numpy("item_ids"), result.as_numpy("scores"), expected)
 
 
 def test_v2_metadata_describes_the_tensors(predictor: Predictor):
