@@ -74,6 +74,7 @@ class ColumnSource(Section):
     hash: bool = Field(default=False, description="a stable 63-bit id from the text of the columns")
     unit: TimeUnit | None = Field(default=None, description="of a number: time since `origin`, or length of dwell_time")
     origin: datetime | None = Field(default=None, description="the time that the number 0 stands for; 1970 in UTC")
+    format: str | None = Field(default=None, description="of a written time that is not ISO 8601, as strptime has it")
     zone: Annotated[str, AfterValidator(_known_zone)] = Field(
         default="UTC", description="IANA time zone of times that name none"
     )
@@ -89,6 +90,8 @@ class ColumnSource(Section):
             raise ValueError("several columns make an id only with 'hash: true'")
         if self.origin is not None and self.unit is None:
             raise ValueError("'origin' is for numbers; give their 'unit', too")
+        if self.format is not None and (self.unit is not None or "%" not in self.format):
+            raise ValueError("'format' is for text, such as %d/%m/%Y %H:%M, and needs no 'unit'")
         return self
 
 
@@ -96,6 +99,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "hash": (schema.INTERACTION_ID, schema.USER_ID, schema.ITEM_ID),
     "unit": (schema.TIMESTAMP, schema.DWELL_TIME),
     "origin": (schema.TIMESTAMP,),
+    "format": (schema.TIMESTAMP,),
     "zone": (schema.TIMESTAMP,),
     "at_least": (schema.CLICK, schema.LIKE, schema.SHARE),
 }

@@ -22,18 +22,29 @@ QUOTING_DELIMITERS = (",", ";")
 TRUSTED_BLOCKS = 16
 """So many blocks are held in memory for a quoted cell that seems to hold rows."""
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+OTHERS = {
+    b"PAR1": "Parquet; give its name the ending .parquet",
+    b"PK\x03\x04": "a zip archive or an Excel workbook; write it as CSV",
+    b"\x1f\x8b": "compressed by gzip; give its name the ending .gz",
+    b"BZh": "compressed by bzip2; give its name the ending .bz2",
+    b"\x28\xb5\x2f\xfd": "compressed by Zstandard; give its name the ending .zst",
+    codecs.BOM_UTF32_LE: "text in UTF-32; write it as UTF-8",
+    codecs.BOM_UTF32_BE: "text in UTF-32; write it as UTF-8",
+}
+"""How other files begin."""
 OWN_BLOCK_BYTES = 4 << 20
 
 
 class Text:
     """A file's text in blocks: UTF-8 without a mark, a line feed in each line's end, one byte between cells."""
 
-    def __init__(self, stream: IO[bytes], *, delimiter: str, block_bytes: int) -> None:
+    def __init__(self, stream: IO[bytes], *, name: str, delimiter: str, block_bytes: int) -> None:
         self._stream, self._block_bytes = stream, block_bytes
         self._long = delimiter.encode() if len(delimiter.encode()) > 1 else b""
         self._decoder: codecs.IncrementalDecoder | None = None
         self._held = b""
-        first = stream.read(max(block_bytes, len(codecs.BOM_UTF8)))
+        first = stream.read(max(block_bytes, len(codecs.BOM_UTF32_LE)))
+        _refuse_others(name, first)
         if first.startswith(UTF16):
             self._decoder = codecs.getincrementaldecoder("utf-16")()
         first = self._decoded(first).removeprefix(codecs.BOM_UTF8)
@@ -76,6 +87,14 @@ class Text:
         return block[: len(block) - held]
 
 
+def _refuse_others(name: str, first: bytes) -> None:
+    found = next((what for start, what in OTHERS.items() if first.startswith(start)), None)
+    if found is None and first[:2].count(0) == 1:
+        found = "text in UTF-16 without a byte order mark; write it as UTF-8"
+    if found is not None:
+        raise DataError(f"{name}: this is {found}")
+
+
 def _ends_lines_by_returns(text: bytes) -> bool:
     at, feed = text.find(b"\r"), text.find(b"\n")
     return at >= 0 and (feed < 0 or at + 1 < feed)
@@ -107,7 +126,7 @@ def read_csv(file: InputFile, *, wanted: Wanted, mapping: Mapping, block_bytes: 
     """
     delimiter = mapping.delimiter or file.delimiter
     with file.open() as stream:
-        text = Text(stream, delimiter=delimiter, block_bytes=block_bytes)
+        text = Text(stream, name=file.name, delimiter=delimiter, block_bytes=block_bytes)
         dialect = Dialect(
             delimiter=text.delimiter,
             quote=b'"' if mapping.quote is None else mapping.quote.encode(),

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -15,13 +16,35 @@ from feedrank.config.ingest import Mapping
 from feedrank.data.ingest.csv_reader import Text
 from feedrank.data.ingest.files import InputFile
 from feedrank.data.ingest.pieces import Broken, EmptyFileError, Piece, Wanted, numbers_without
+from feedrank.errors import DataError
 from feedrank.schema import TIMESTAMP
 
+MAX_DIGITS = 15
+"""Whole numbers of so many digits are exact as floats, too: longer ones with an exponent were perhaps rounded."""
+DEEP = 100
+"""Levels of nesting, or brackets in texts, beyond which a block is read object by object."""
 EXACT = 2.0**53
 """Whole numbers below it are exact as floats."""
 _BETWEEN = re.compile(r"[\s,]*")
-_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
-"""Numbers stay the text that they are in the file."""
+
+
+def _number(text: str) -> str:
+    """A number stays the text that it is; but 1e3 is the whole number 1000."""
+    number = Decimal(text)
+    is_whole = abs(number.adjusted()) < MAX_DIGITS and number == number.to_integral_value()
+    return str(int(number)) if "e" in text.lower() and is_whole else text
+
+
+class _Repeated(str):
+    """Stands for an object that has a key twice."""
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object] | _Repeated:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else _Repeated(json.dumps(dict(pairs), default=str))
+
+
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=_number, parse_constant=str, object_pairs_hook=_object)
 
 
 @dataclass
@@ -53,7 +76,7 @@ def read_json(file: InputFile, *, wanted: Wanted, mapping: Mapping, block_bytes:
     hashed = {name for column in mapping.columns.values() if column.hash for name in column.source}
     source = _Source(file.name, wanted, frozenset(texts), frozenset(hashed))
     with file.open() as stream:
-        text = Text(stream, delimiter=",", block_bytes=block_bytes)
+        text = Text(stream, name=file.name, delimiter=",", block_bytes=block_bytes)
         block = text.read()
         if not block.strip():
             raise EmptyFileError(f"{file.name}: the file is empty; expected one JSON object a line")
@@ -71,7 +94,7 @@ def read_json(file: InputFile, *, wanted: Wanted, mapping: Mapping, block_bytes:
 
 
 def _piece(source: _Source, block: bytes, *, is_array: bool) -> Piece:
-    table = None if is_array or not _is_utf8(block) else _fast(source, block)
+    table = None if is_array or not _is_utf8(block) or _is_deep(block) else _fast(source, block)
     if table is not None:
         return Piece(source.file, table, numbers_without(source.next_row, table.num_rows, []))
     return _exact(source, block)
@@ -81,6 +104,16 @@ def _is_utf8(block: bytes) -> bool:
     with contextlib.suppress(UnicodeDecodeError):
         return block.isascii() or bool(block.decode("utf-8"))
     return False
+
+
+def _is_deep(block: bytes) -> bool:
+    """Whether values may be nested deeper than Arrow's parser, which has no limit, can stand."""
+    data = np.frombuffer(block, dtype=np.uint8)
+    opened = np.isin(data, np.frombuffer(b"[{", dtype=np.uint8))
+    if int(opened.sum()) <= block.count(b"\n") + 1:
+        return False
+    closed = np.isin(data, np.frombuffer(b"]}", dtype=np.uint8))
+    return int(np.cumsum(opened.astype(np.int32) - closed).max()) > DEEP
 
 
 def _fast(source: _Source, block: bytes) -> pa.Table | None:
@@ -122,7 +155,10 @@ def _exact(source: _Source, block: bytes) -> Piece:
             records.append(found)
             places.append(number)
         else:
-            broken.append(Broken(number, "line can't be parsed: it is no JSON object", found))
+            what = "a key is in it twice" if isinstance(found, _Repeated) else "it is no JSON object"
+            broken.append(Broken(number, f"line can't be parsed: {what}", found))
+    if not records and not source.columns:
+        raise DataError(f"{source.file}: no JSON object in it; expected one a line, or an array of them")
     source.meet(list(dict.fromkeys(name for record in records for name in record)))
     good, numbers = [], []
     for record, number in zip(records, places, strict=True):
@@ -155,7 +191,7 @@ def _objects(text: str) -> Iterator[dict[str, object] | str]:
             end = text.find("\n", position)
             end = len(text) if end < 0 else end
             value, position = text[position:end], end
-        yield value if isinstance(value, dict) else str(value)
+        yield value if isinstance(value, dict | _Repeated) else str(value)
 
 
 def _cell(value: object) -> object:

@@ -17,6 +17,8 @@ from feedrank.data.ingest.times import TimeForm, cast_timestamp
 from feedrank.errors import DataError
 from feedrank.tables import timestamps_us
 
+MANY = 50
+"""Names, or letters of one, that an error shows."""
 DERIVED = (schema.INTERACTION_ID, schema.TIME_OF_DAY, schema.DAY_OF_WEEK)
 
 
@@ -61,10 +63,18 @@ def plan_columns(file: str, present: Sequence[str], mapping: Mapping | None, *, 
                 )
             if column not in present and not (keys_may_lack and source is not None and source.fill is not None):
                 raise DataError(
-                    f"{file}: column '{column}' (for {name}) is missing; the file has {', '.join(present)}; "
+                    f"{file}: column '{column}' (for {name}) is missing; the file has {_shown(present)}; "
                     f"name the right one in the mapping file"
                 )
     return Plan(sources=sources, defaulted=tuple(defaulted), nulls=mapping.nulls if mapping is not None else ())
+
+
+def _shown(names: Sequence[str]) -> str:
+    """The names that a person can read."""
+    texts = [name if name.isprintable() else repr(name) for name in names[:MANY]]
+    return ", ".join(text if len(text) <= MANY else f"{text[:MANY]}…" for text in texts) + (
+        f" and {len(names) - MANY} more" if len(names) > MANY else ""
+    )
 
 
 @dataclass(frozen=True)

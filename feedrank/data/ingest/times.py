@@ -24,38 +24,59 @@ class TimeForm:
     source: ColumnSource
     config: IngestConfig
 
-    def bounds_us(self) -> tuple[int, int]:
-        """Microseconds since 1970 of the first plausible time, and of the first that no longer is."""
-        return _microseconds(self.config.earliest), _microseconds(self.config.latest)
-
 
 def cast_timestamp(name: str, raw: Column, *, form: TimeForm) -> Cast:
     """To UTC microseconds; times without a zone are of the mapping's."""
-    naive = 0
-    if form.source.unit is not None:
-        values, expected = _of_numbers(raw, form), _number_expected(raw, form)
-    else:
-        expected = f"an ISO 8601 time {_years(form)} (numbers need 'unit' in the mapping)"
-        if is_text(raw):
-            values, naive = _of_text(raw, form.source.zone)
-        elif pa.types.is_timestamp(raw.type) or pa.types.is_date(raw.type):
-            values, naive = _of_timestamps(raw, form.source.zone)
-        else:
-            values = pa.nulls(len(raw), pa.int64())
-    earliest, latest = form.bounds_us()
-    fits = pc.and_(pc.greater_equal(values, earliest), pc.less(values, latest))
-    bad = bad_where(pc.invert(pc.fill_null(fits, False)))
-    if len(bad):
-        values = pc.if_else(pc.fill_null(fits, False), values, 0)
-    return Cast(name, values.cast(TIMESTAMP_TYPE), raw, bad, expected, naive)
+    values, naive = _microseconds_of(raw, form)
+    fits = _plausible(values, form)
+    bad = bad_where(pc.invert(fits))
+    if not len(bad):
+        return Cast(name, values.cast(TIMESTAMP_TYPE), naive_times=naive)
+    values = pc.if_else(fits, values, 0)
+    return Cast(name, values.cast(TIMESTAMP_TYPE), raw, bad, _expected(raw, form), naive)
+
+
+def _microseconds_of(raw: Column, form: TimeForm) -> tuple[Column, int]:
+    """Microseconds since 1970, null for what is no such time; and how many times named no zone."""
+    source = form.source
+    if pa.types.is_timestamp(raw.type) or pa.types.is_date(raw.type):
+        return _of_timestamps(raw, source.zone)
+    if source.unit is not None:
+        return _of_numbers(raw, form), 0
+    if not is_text(raw):
+        return pa.nulls(len(raw), pa.int64()), 0
+    if source.format is not None:
+        return _of_format(raw, source.format, source.zone)
+    return _of_text(raw, source.zone)
+
+
+def _plausible(values: Column, form: TimeForm) -> Column:
+    earliest, latest = _microseconds(form.config.earliest), _microseconds(form.config.latest)
+    return pc.fill_null(pc.and_(pc.greater_equal(values, earliest), pc.less(values, latest)), False)
 
 
 def _microseconds(time: datetime) -> int:
     return (time - EPOCH) // timedelta(microseconds=1)
 
 
-def _years(form: TimeForm) -> str:
-    return f"from {form.config.earliest:%Y-%m-%d} to before {form.config.latest:%Y-%m-%d}"
+def _expected(raw: Column, form: TimeForm) -> str:
+    """What was wanted, and how else most of the cells would be plausible."""
+    source, years = form.source, f"from {form.config.earliest:%Y-%m-%d} to before {form.config.latest:%Y-%m-%d}"
+    if source.unit is not None:
+        expected = f"a number of {source.unit} that gives a time {years}"
+    elif source.format is not None:
+        expected = f"a time {years} of the format '{source.format}'"
+    else:
+        expected = f"an ISO 8601 time {years} (numbers need 'unit' in the mapping, other forms 'format')"
+    for unit in (None, *NANOSECONDS):
+        other = TimeForm(source.model_copy(update={"unit": unit, "format": None}), form.config)
+        if other.source == source or source.origin is not None:
+            continue
+        fits = _plausible(_microseconds_of(raw.slice(0, 1000), other)[0], other)
+        if pc.mean(fits.cast(pa.int8())).as_py() > 0.5:
+            as_what = f"as numbers of {unit} they would be (unit: {unit} in the mapping)"
+            return f"{expected}; {as_what if unit else 'they are ISO 8601: leave unit and format out of the mapping'}"
+    return expected
 
 
 def _of_numbers(raw: Column, form: TimeForm) -> Column:
@@ -63,8 +84,6 @@ def _of_numbers(raw: Column, form: TimeForm) -> Column:
     assert form.source.unit is not None
     unit_ns = NANOSECONDS[form.source.unit]
     origin = _microseconds(form.source.origin or EPOCH)
-    if pa.types.is_temporal(raw.type):
-        return pa.nulls(len(raw), pa.int64())
     floats = numbers(raw)
     limit = 2.0**62 * 1000.0 / unit_ns
     inside = pc.fill_null(pc.less(pc.abs(floats), limit), False)
@@ -72,21 +91,6 @@ def _of_numbers(raw: Column, form: TimeForm) -> Column:
     whole = pc.if_else(inside, whole_numbers(raw), None)
     exact = pc.multiply(whole, unit_ns // 1000) if unit_ns >= 1000 else pc.divide(whole, 1000 // unit_ns)
     return pc.add(pc.coalesce(exact, rounded), origin)
-
-
-def _number_expected(raw: Column, form: TimeForm) -> str:
-    """What was wanted, and in which unit the first number would be plausible."""
-    expected = f"a number of {form.source.unit} that gives a time {_years(form)}"
-    for unit in NANOSECONDS:
-        if unit == form.source.unit or form.source.origin is not None:
-            continue
-        other = TimeForm(form.source.model_copy(update={"unit": unit}), form.config)
-        earliest, latest = form.bounds_us()
-        head = _of_numbers(raw.slice(0, 1000), other)
-        fits = pc.mean(pc.and_(pc.greater_equal(head, earliest), pc.less(head, latest)).cast(pa.int8())).as_py()
-        if fits is not None and fits > 0.5:
-            return f"{expected}; as numbers of {unit} they would be (unit: {unit} in the mapping)"
-    return expected
 
 
 def _of_timestamps(raw: Column, zone: str) -> tuple[Column, int]:
@@ -110,6 +114,11 @@ def _int64(times: "pd.Series[pd.Timestamp]") -> Column:
     return pa.array(times.dt.tz_localize(None).astype("datetime64[us]"), pa.timestamp("us")).cast(pa.int64())
 
 
+def _of_format(raw: Column, form: str, zone: str) -> tuple[Column, int]:
+    parsed = pd.to_datetime(raw.to_pandas().astype(str).str.strip(), format=form, errors="coerce", utc="%z" in form)
+    return (_int64(parsed), 0) if "%z" in form else (_int64(_in_utc(parsed, zone)), int(parsed.notna().sum()))
+
+
 def _of_text(raw: Column, zone: str) -> tuple[Column, int]:
     """The whole column by Arrow where it is all of one kind, else cell by cell."""
     for kind in (pa.timestamp("us", tz="UTC"), pa.timestamp("us")):
@@ -122,7 +131,8 @@ def _of_text(raw: Column, zone: str) -> tuple[Column, int]:
 
 def _of_mixed_text(text: "pd.Series[str]", empty: Column, zone: str) -> tuple[Column, int]:
     text = text.mask(empty.to_pandas(), "").str.replace(r"\[[^\]]*\]$", "", regex=True)
-    text = text.str.replace(r"\s*(?:UTC|GMT|UT)$", "Z", regex=True).str.replace(r"(:\d\d),(\d)", r"\1.\2", regex=True)
+    text = text.str.replace(r"(\d)t(\d)", r"\1T\2", regex=True)
+    text = text.str.replace(r"\s*(?:UTC|GMT|UT|z)$", "Z", regex=True).str.replace(r"(:\d\d),(\d)", r"\1.\2", regex=True)
     aware = text.str.contains(_AWARE, regex=True)
     zones = text.str.extract(_ZONE_NAME, expand=False)
     naive = ~aware & zones.isna()

@@ -153,3 +153,25 @@ def test_a_small_file_with_a_bad_row_is_read_and_one_without_a_good_row_is_not(t
     assert table.ingest("\n".join([HEADER, *rows]), mapping=SECONDS).rows_quarantined == 1
     with pytest.raises(DataError, match="1 of 1 rows"):
         table.ingest("\n".join([HEADER, rows[1]]), mapping=SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"PAR1", "Parquet"),
+        (b"PK\x03\x04", "an Excel workbook"),
+        (gzip.compress(b"a"), "compressed by gzip"),
+        ("\ufeffa".encode("utf-32-le"), "UTF-32"),
+        ("user,item".encode("utf-16-le"), "UTF-16 without a byte order mark"),
+    ],
+)
+def test_a_file_of_another_format_is_named(table: Table, start: bytes, what: str) -> None:
+    with pytest.raises(DataError, match=rf"file-1\.csv: this is .*{what}"):
+        table.ingest(start + bytes(200))
+
+
+def test_an_error_shows_no_more_of_a_header_than_a_person_reads(table: Table) -> None:
+    with pytest.raises(DataError) as error:
+        table.ingest(",".join(f"column {n}" for n in range(5000)) + "\n" + "\x00" * 9000)
+    assert len(str(error.value)) < 2000
+    assert str(error.value).isprintable()

@@ -80,3 +80,24 @@ def test_bytes_that_are_no_text_cost_a_row_only_where_they_are_read(table: Table
     content = content.replace(b'"x"', b'"\xe9"').replace(b'"y"', b'"\xe9"')
     summary = table.ingest(content, "jsonl")
     assert (summary.rows_added, summary.rows_quarantined) == (1, 1)
+
+
+def test_a_number_with_an_exponent_is_the_same_alone_and_beside_text(table: Table) -> None:
+    line = '{"user": 1e3, "item": 2.0, "ts": "2024-01-01T10:00:00Z", "click": 1.0}'
+    table.ingest(line, "jsonl")
+    assert table.ingest(json_lines(line, row(user="x")), "jsonl").rows_known == 1
+    assert table.column("user_id") == [1000]
+
+
+def test_a_row_with_a_key_twice_or_nested_beyond_measure_costs_itself(table: Table) -> None:
+    twice = '{"user": 1, "user": 2, "item": 2, "ts": "2024-01-01T10:00:00Z", "click": 1}'
+    deep = json.dumps(row(extra=0)).replace(": 0}", ": " + "[" * 100_000 + "]" * 100_000 + "}")
+    summary = table.ingest(json_lines(row(user=7), twice, deep), "jsonl")
+    assert (summary.rows_added, summary.rows_quarantined) == (1, 2)
+    assert table.quarantine()[2] == "line can't be parsed: a key is in it twice"
+
+
+@pytest.mark.parametrize("content", ["[]", "[[1, 2]]", "user,item\n1,2\n"])
+def test_a_file_without_an_object_is_refused_in_a_sentence(table: Table, content: str) -> None:
+    with pytest.raises(DataError, match=r"file-1\.json: no JSON object in it"):
+        table.ingest(content, "json")

@@ -34,6 +34,7 @@ def mapping(options: str) -> str:
         "20240101T100000Z",
         "2024-01-01 10:00:00,000",
         "2024-01-01 10:00",
+        "2024-01-01t10:00:00z",
         " 2024-01-01T10:00:00.000000000Z ",
     ],
 )
@@ -77,8 +78,18 @@ def test_a_number_of_another_unit_is_refused_and_the_unit_named(table: Table) ->
         table.ingest(csv(*wrong), mapping=mapping(", unit: s"))
     with pytest.raises(DataError, match=r"timestamp '1704103200' is not a number of ms .*unit: s in the mapping"):
         table.ingest(csv(*good), mapping=mapping(", unit: ms"))
-    with pytest.raises(DataError, match=r"timestamp '1704103200' is not an ISO 8601 time .*numbers need 'unit'"):
+    with pytest.raises(DataError, match=r"is not an ISO 8601 time .*numbers need 'unit'.*unit: s in the mapping"):
         table.ingest(csv(*good), mapping=mapping(""))
+    with pytest.raises(DataError, match=r"is not a number of s .*leave unit and format out of the mapping"):
+        table.ingest(csv("2024-01-01T10:00:00Z"), mapping=mapping(", unit: s"))
+
+
+def test_a_mapping_can_name_any_other_form(table: Table) -> None:
+    berlin = mapping(", format: '%d/%m/%Y %I:%M %p', zone: Europe/Berlin")
+    summary = table.ingest(csv("01/01/2024 11:00 AM", "31/13/2024 11:00 AM"), mapping=berlin)
+    assert (summary.rows_added, summary.rows_quarantined, summary.naive_times) == (1, 1, 1)
+    table.ingest(csv("", "Mon, 01 Jan 2024 11:00:00 +0100"), mapping=mapping(", format: '%a, %d %b %Y %H:%M:%S %z'"))
+    assert table.column("timestamp") == [TEN, TEN]
 
 
 @pytest.mark.parametrize(
