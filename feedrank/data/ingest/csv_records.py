@@ -83,7 +83,7 @@ def cut(block: bytes, dialect: Dialect, *, width: int, at_end: bool, patience: i
 
     A quoted cell that doesn't end within `patience` bytes is none if its lines look like rows.
     """
-    record, opened = _patterns(dialect, width)
+    record, begun = _patterns(dialect, width)
     rows: list[Cells | Refused] = []
     position, odd_cells = 0, 0
     while position < len(block):
@@ -102,7 +102,7 @@ def cut(block: bytes, dialect: Dialect, *, width: int, at_end: bool, patience: i
             rows.append(_cells(text, dialect))
             position = end
             continue
-        if not at_end and opened.match(block, position):
+        if not at_end and begun.match(block, position):
             rest = block[position : position + patience]
             if len(rest) < patience or not _looks_like_rows(rest, dialect, width, False):
                 break
@@ -157,11 +157,12 @@ def _looks_like_rows(text: bytes, dialect: Dialect, width: int, long_only: bool)
 
 @cache
 def _patterns(dialect: Dialect, width: int) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """A whole record; and one whose last cell is quoted and doesn't end within the block."""
+    """A whole record; and one that the block ends within."""
     cell, delimiter = _cell(dialect), re.escape(dialect.delimiter)
     record = b"(?:%s%s){%d}%s\\r?(?:\\n|\\Z)" % (cell, delimiter, width - 1, cell)
-    opened = b"(?:%s%s){0,%d}%s\\Z" % (cell, delimiter, width - 1, _open_cell(dialect))
-    return re.compile(record, re.DOTALL), re.compile(opened, re.DOTALL)
+    marks = b"[%s]" % re.escape(dialect.quote + dialect.escape) if dialect.quote + dialect.escape else b"(?!)"
+    begun = b"(?:%s%s){0,%d}(?:%s%s?|%s\\r?)\\Z" % (cell, delimiter, width - 1, _open_cell(dialect), marks, cell)
+    return re.compile(record, re.DOTALL), re.compile(begun, re.DOTALL)
 
 
 @cache
@@ -179,7 +180,7 @@ def _cell(dialect: Dialect) -> bytes:
     if not dialect.quote:
         return plain
     quote = re.escape(dialect.quote)
-    return b"(?:%s%s(?=%s|\\r?\\n|\\Z)|(?!%s)%s)" % (_open_cell(dialect), quote, delimiter, quote, plain)
+    return b"(?:%s%s(?=%s|\\r?(?:\\n|\\Z))|(?!%s)%s)" % (_open_cell(dialect), quote, delimiter, quote, plain)
 
 
 def _open_cell(dialect: Dialect) -> bytes:
