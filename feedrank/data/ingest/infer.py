@@ -93,7 +93,7 @@ def infer_mapping(file: InputFile, *, config: IngestConfig) -> Proposal:
 def _csv_sample(file: InputFile, config: IngestConfig) -> _Sample:
     with file.open() as stream:
         start = stream.read(1 << 16).decode("utf-8", errors="replace")
-    lines = [line for line in start.splitlines()[:100] if line]
+    lines = [line for line in re.split(r"\r\n|\n|\r", start)[:100] if line]
     delimiter = _delimiter(lines[:-1] or lines, file.delimiter)
     head: dict[str, Any] = {} if delimiter == file.delimiter else {"delimiter": delimiter}
     first = lines[0].split(delimiter) if lines else []
