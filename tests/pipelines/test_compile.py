@@ -67,7 +67,7 @@ def test_another_image_is_a_matter_of_configuration(tmp_path):
     environment = {**os.environ, "FEEDRANK__PIPELINES__IMAGES__TRAIN": "trainer@sha256:0123", "PYTHONPATH": "."}
     subprocess.run([sys.executable, "-c", script], check=True, env=environment)
     specification = next(yaml.safe_load_all((tmp_path / "model_training.yaml").read_text()))
-    assert {c["image"] for c in containers(specification).values()} == {"trainer@sha256:0123"}
+    assert {c["image"] for c in containers(specification).values()} == {"trainer@sha256:0123", "feedrank-data:0.1.0"}
 
 
 def test_no_task_installs_packages(documents):
