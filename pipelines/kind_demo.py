@@ -110,8 +110,8 @@ class Demo:
         with self.step("retrain, compare and promote"):
             retrained = self._wait_for_retraining(first)
         with self.step("roll back"):
-            command = ["feedrank", "rollback", "--why", "the end of the demo"]
-            cluster.run_job("rollback", cron_job="retraining", command=command)
+            cluster.start_from_cron_job("rollback-now", cron_job="rollback", FEEDRANK_WHY="the end of the demo")
+            cluster.wait_for_job("rollback-now")
         return KindDemoSummary(
             seconds=time.perf_counter() - started,
             step_seconds=self.seconds,

@@ -7,6 +7,7 @@ KServe 0.20 splits no traffic in Standard mode, so a change is a rolling update:
 the new one are ready, and comes back when they never are.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,35 +113,33 @@ class InferenceServiceTarget:
 
     def smoke(self, model_version: str) -> None:
         """Waits until all predictor pods have the version and it answers through the Service; see `ServingTarget`."""
-        deadline = time.monotonic() + self.config.deadline_seconds
-        while (problem := self._unfinished(model_version)) and time.monotonic() < deadline:
+        started, allowed = time.monotonic(), 0.0
+        while problem := unfinished(deployment := self._deployment(), model_version):
+            # An autoscaler may add pods while they are replaced.
+            allowed = max(allowed, rollout_seconds(deployment, self.config))
+            if time.monotonic() > started + allowed:
+                raise NotServedError(
+                    f"{model_version} is not rolled out after {allowed:.0f} s: {problem}{self._complaints()}"
+                )
             time.sleep(POLL_SECONDS)
-        if problem:
-            raise NotServedError(f"{model_version} is not rolled out: {problem}{self._complaints()}")
         if self.config.url:
+            deadline = time.monotonic() + self.config.deadline_seconds
             Predictor(self.config).wait_for(model_version, self.folders.smoke_request(model_version), deadline)
 
-    def _unfinished(self, model_version: str) -> str:
-        """What the roll-out still waits for; empty when it has ended."""
+    def _deployment(self) -> Any:
+        """What KServe makes of the InferenceService; an autoscaler sets its replicas."""
         name = f"{self.config.inference_service}-predictor"
-        deployment = self._ask(lambda: self._apps.read_namespaced_deployment(name, self._namespace))
-        status = deployment.status
-        if (deployment.spec.template.metadata.annotations or {}).get(VERSION_ANNOTATION) != model_version:
-            return "KServe has not taken over the change"
-        replicas = deployment.spec.replicas or 0
-        if status.observed_generation != deployment.metadata.generation:
-            return f"Deployment {name} has not seen the change"
-        ready, new, total = status.available_replicas or 0, status.updated_replicas or 0, status.replicas or 0
-        if not ready == new == total == replicas:
-            return f"Deployment {name}: {new} of {replicas} pods are new, {ready} of {total} are ready"
-        return ""
+        return self._ask(lambda: self._apps.read_namespaced_deployment(name, self._namespace))
 
     def _complaints(self) -> str:
-        """What the containers that do not run wait for."""
+        """What the pods that do not run wait for."""
         selector = f"{SERVICE_LABEL}={self.config.inference_service}"
         pods = self._ask(lambda: self._core.list_namespaced_pod(self._namespace, label_selector=selector)).items
         found = []
         for pod in pods:
+            for condition in pod.status.conditions or []:
+                if condition.type == "PodScheduled" and condition.status == "False":
+                    found.append(f"pod {pod.metadata.name}: {condition.reason}: {condition.message or ''}")
             for container in [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]:
                 state = container.state.waiting or container.state.terminated
                 if state is not None and state.reason not in ("Completed", "PodInitializing", "ContainerCreating"):
@@ -179,3 +178,33 @@ class InferenceServiceTarget:
 
     def _ask(self, call: Callable[[], T]) -> T:
         return ask(f"InferenceService {self.config.inference_service}", call)
+
+
+def unfinished(deployment: Any, model_version: str) -> str:
+    """What a roll-out of a version still waits for; empty when it has ended."""
+    name, status = deployment.metadata.name, deployment.status
+    if (deployment.spec.template.metadata.annotations or {}).get(VERSION_ANNOTATION) != model_version:
+        return "KServe has not taken over the change"
+    replicas = deployment.spec.replicas or 0
+    if status.observed_generation != deployment.metadata.generation:
+        return f"Deployment {name} has not seen the change"
+    ready, new, total = status.available_replicas or 0, status.updated_replicas or 0, status.replicas or 0
+    if not ready == new == total == replicas:
+        return f"Deployment {name}: {new} of {replicas} pods are new, {ready} of {total} are ready"
+    return ""
+
+
+def rollout_seconds(deployment: Any, config: TargetConfig) -> float:
+    """How long a roll-out may take: pods are replaced by so many at a time as may surge or be unavailable."""
+    replicas = deployment.spec.replicas or 0
+    rolling = deployment.spec.strategy.rolling_update if deployment.spec.strategy else None
+    surge = _pods(rolling.max_surge if rolling else None, replicas, math.ceil)
+    unavailable = _pods(rolling.max_unavailable if rolling else None, replicas, math.floor)
+    return config.deadline_seconds + config.pod_deadline_seconds * math.ceil(replicas / max(1, surge + unavailable))
+
+
+def _pods(wanted: int | str | None, replicas: int, rounded: Callable[[float], int]) -> int:
+    """A number of pods, or a share such as 25% (Kubernetes' default), as Kubernetes rounds it."""
+    if isinstance(wanted, int):
+        return wanted
+    return rounded(replicas * float((wanted or "25%").rstrip("%")) / 100)

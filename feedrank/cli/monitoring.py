@@ -18,17 +18,22 @@ if TYPE_CHECKING:
     from feedrank.promotion.promote import Promoter
     from feedrank.promotion.retrain import LocalRetrainings, RetrainingResult, Retrainings
 
-Why = Annotated[str, typer.Option(help="The reason, kept with the model.")]
-Who = Annotated[str | None, typer.Option(help="Who decided; the user by default.")]
+Why = Annotated[str, typer.Option(envvar="FEEDRANK_WHY", help="The reason, kept with the model.")]
+Who = Annotated[str | None, typer.Option(envvar="FEEDRANK_WHO", help="Who decided; the user by default.")]
 Url = Annotated[str | None, typer.Option(help="The predictor that must answer; promotion_config.yaml if not given.")]
 
 
 def promote(
-    version: Annotated[str | None, typer.Argument(help="Such as v1.2.3; the challenger if not given.")] = None,
+    version: Annotated[
+        str | None, typer.Argument(envvar="FEEDRANK_PROMOTE_VERSION", help="Such as v1.2.3; the challenger if absent.")
+    ] = None,
     why: Why = "promoted by hand",
     who: Who = None,
     url: Url = None,
-    force: Annotated[bool, typer.Option(help="Also a version that missed a gate or lost its comparison.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(envvar="FEEDRANK_PROMOTE_FORCE", help="Also a version that missed a gate or lost its comparison."),
+    ] = False,
     if_none: Annotated[
         bool, typer.Option(help="Only if nothing is served; then the registry's champion, if it has one.")
     ] = False,
@@ -50,8 +55,10 @@ def promote(
 
 
 def rollback(
-    to: Annotated[str | None, typer.Option(help="A version such as v1.2.3, instead of steps.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="How many champions back.")] = 1,
+    to: Annotated[
+        str | None, typer.Option(envvar="FEEDRANK_ROLLBACK_TO", help="A version such as v1.2.3, instead of steps.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, envvar="FEEDRANK_ROLLBACK_STEPS", help="How many champions back.")] = 1,
     why: Why = "rolled back by hand",
     who: Who = None,
     url: Url = None,

@@ -39,6 +39,9 @@ class TargetConfig(Section):
     kube_context: str = Field(default="", description="of the kubeconfig, outside of the cluster; the current if empty")
     token_env: str = Field(default="FEEDRANK_TOKEN", description="environment variable with the predictor's token")
     deadline_seconds: float = Field(default=60.0, gt=0, description="for the new version to answer")
+    pod_deadline_seconds: float = Field(
+        default=120.0, gt=0, description="more for each pod (or so many as surge at a time) that a roll-out replaces"
+    )
     timeout_seconds: float = Field(default=5.0, gt=0, description="of one request")
     smoke_requests: int = Field(default=5, ge=1, description="answers in a row that must come from the new version")
 

@@ -46,6 +46,7 @@ def test_a_promotion_that_can_not_be_rolled_out_is_undone(cluster: Cluster, demo
                     cron_job="retraining",
                     command=promote,
                     FEEDRANK__PROMOTION__TARGET__DEADLINE_SECONDS="20",
+                    FEEDRANK__PROMOTION__TARGET__POD_DEADLINE_SECONDS="1",
                 )
         finally:
             cluster.kubectl("delete", "resourcequota", "full")

@@ -61,3 +61,11 @@ pipelines:
 {{- define "feedrank.predictorConfigSum" -}}
 {{- cat (include "feedrank.configFile" (list . "serving")) (include "feedrank.configFile" (list . "model")) | sha256sum | trunc 16 -}}
 {{- end }}
+
+{{/* Long enough for a change of the served model and for its undoing, at the largest number of replicas. */}}
+{{- define "feedrank.changeSeconds" -}}
+{{- $target := (include "feedrank.configFile" (list . "promotion") | fromYaml).target -}}
+{{- $replicas := .Values.predictor.replicas -}}
+{{- with .Values.predictor.autoscaling }}{{ if .enabled }}{{ $replicas = .maxReplicas }}{{ end }}{{ end -}}
+{{- mulf 2 (addf $target.deadline_seconds (mulf $replicas $target.pod_deadline_seconds)) | ceil | add 900 -}}
+{{- end }}

@@ -143,12 +143,12 @@ AWS_ENDPOINT_URL: {{ . }}
 {{- end }}
 
 {{/*
-A step of a Job: (dict "root" $ "name" NAME "stage" IMAGE "command" LIST). Optional: "env" (text), "mounts" (text) and "api" (true:
-the ServiceAccount's token, which no other container of the pod gets).
+A step of a Job: (dict "root" $ "name" NAME "stage" IMAGE "command" LIST). Optional: "resources" (those of the stage by
+default), "env" (text), "mounts" (text) and "api" (true: the ServiceAccount's token, which no other container of the pod gets).
 */}}
 {{- define "feedrank.step" -}}
 - name: {{ .name }}
-  {{- include "feedrank.container" (list .root .stage .stage) | nindent 2 }}
+  {{- include "feedrank.container" (list .root .stage (.resources | default .stage)) | nindent 2 }}
   command:
     {{- .command | toYaml | nindent 4 }}
   env:

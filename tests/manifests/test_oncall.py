@@ -1,0 +1,110 @@
+"""What people on call start by hand is in the release, and works as the runbook says."""
+
+import re
+import shlex
+import subprocess
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from feedrank import cli
+from manifests.render import ROOT, helm_template
+from tests.manifests.chart import PROFILES, only, rendered
+
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+LINES = [line.strip() for line in RUNBOOK.splitlines() if re.match(r" +kubectl create job --from", line)]
+"""Those to copy."""
+
+
+def variables_of(command: str) -> set[str]:
+    """The environment variables that a command of the CLI reads."""
+    found = typer.main.get_command(cli.app).commands[command]  # type: ignore[attr-defined]
+    return {str(parameter.envvar) for parameter in found.params if parameter.envvar}
+
+
+def job_of(manifests: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    template: dict[str, Any] = only(manifests, "CronJob", name)["spec"]["jobTemplate"]
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "now"}, "spec": template["spec"]}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("change", ["rollback", "promote"])
+def test_changes_never_start_by_themselves_and_are_never_tried_twice(profile: str, change: str) -> None:
+    cron_job = only(rendered(profile), "CronJob", f"feedrank-{change}")["spec"]
+    assert cron_job["suspend"] is True
+    job = cron_job["jobTemplate"]["spec"]
+    assert job["backoffLimit"] == 0
+    spec = job["template"]["spec"]
+    assert spec["restartPolicy"] == "Never" and spec["serviceAccountName"] == "feedrank-promoter"
+    (container,) = spec["containers"]
+    assert container["command"] == ["feedrank", change]
+
+
+def test_changes_see_the_state_and_the_versions_that_the_retraining_sees() -> None:
+    manifests = rendered()
+    retraining = job_of(manifests, "feedrank-retraining")["spec"]["template"]["spec"]
+    for change in ("rollback", "promote"):
+        spec = job_of(manifests, f"feedrank-{change}")["spec"]["template"]["spec"]
+        assert spec["volumes"] == retraining["volumes"]
+        for what in ("volumeMounts", "env", "image"):
+            assert spec["containers"][0][what] == retraining["containers"][0][what], what
+
+
+def test_changes_are_given_longer_than_their_roll_out_and_its_undoing() -> None:
+    def seconds(*options: str) -> int:
+        job = job_of(rendered("default", *options), "feedrank-rollback")
+        return int(job["spec"]["activeDeadlineSeconds"])
+
+    assert seconds() > 2 * (60 + 120)
+    assert seconds("--set=predictor.replicas=20") > 2 * (60 + 20 * 120)
+    scaled = "--set=predictor.autoscaling.enabled=true,predictor.autoscaling.maxReplicas=30"
+    assert seconds(scaled, "--set=config.promotion.target.pod_deadline_seconds=300") > 2 * (60 + 30 * 300)
+
+
+@pytest.mark.parametrize("policy", ["predictor", "mlflow", "jobs"])
+@pytest.mark.parametrize("change", ["rollback", "promote"])
+def test_policies_let_changes_reach_what_a_retraining_reaches(policy: str, change: str) -> None:
+    spec = only(rendered(), "NetworkPolicy", f"feedrank-{policy}")["spec"]
+    selectors = [
+        spec["podSelector"],
+        *(peer["podSelector"] for rule in spec.get("ingress", []) for peer in rule["from"]),
+    ]
+    named = [e["values"] for s in selectors for e in s.get("matchExpressions", []) if "retraining" in e["values"]]
+    assert named and all(change in values for values in named)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_the_runbooks_lines_name_cron_jobs_of_the_chart_and_variables_of_their_commands(line: str) -> None:
+    found = re.search(r"--from=cronjob/(\S+) ", f"{line} ")
+    assert found
+    job = job_of(rendered(), found.group(1))
+    if " set env " not in line:
+        return
+    command = line.split(" | ")[1]
+    words = [word.replace("$USER", "me") for word in shlex.split(command)]
+    done = subprocess.run(words, input=yaml.safe_dump(job), capture_output=True, text=True, check=True)
+    (container,) = yaml.safe_load(done.stdout)["spec"]["template"]["spec"]["containers"]
+    given = {variable["name"] for variable in container["env"]} - {
+        variable["name"] for variable in job["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    assert given and given <= variables_of(container["command"][1])
+
+
+@pytest.mark.parametrize("change", ["rollback", "promote", "retrain"])
+def test_the_runbook_names_every_variable_of_a_change(change: str) -> None:
+    assert [name for name in variables_of(change) if name not in RUNBOOK] == []
+
+
+def test_alerts_send_nobody_on_a_cluster_to_a_bare_command() -> None:
+    alerts = RUNBOOK.split("\n## Alerts\n")[1].split("\n## ")[0]
+    assert re.findall(r"`feedrank (?:rollback|promote|retrain)", alerts) == []
+    assert alerts.count("--from=cronjob/feedrank-rollback") >= 3
+
+
+def test_the_notes_of_a_release_name_its_own_cron_jobs() -> None:
+    notes = (ROOT / "helm" / "feedrank" / "templates" / "NOTES.txt").read_text(encoding="utf-8")
+    named = set(re.findall(r"--from=cronjob/\{\{ .Release.Name \}\}-(\w+)", notes))
+    there = {m["metadata"]["name"].removeprefix("feedrank-") for m in helm_template() if m["kind"] == "CronJob"}
+    assert named == there
