@@ -48,6 +48,56 @@ def test_no_pod_has_a_claim_in_two_volumes(profile: str) -> None:
         assert len(claims) == len(set(claims)), name
 
 
+def mounts_the_data(spec: dict[str, Any]) -> bool:
+    claims = [v["persistentVolumeClaim"]["claimName"] for v in spec["volumes"] if "persistentVolumeClaim" in v]
+    return "feedrank-data" in claims
+
+
+def joins(spec: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a pod must run on the node of pods with some labels."""
+    terms = spec.get("affinity", {}).get("podAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution", [])
+    return any(
+        term["topologyKey"] == "kubernetes.io/hostname"
+        and term["labelSelector"]["matchLabels"].items() <= labels.items()
+        and all(
+            expression["operator"] == "In" and labels[expression["key"]] in expression["values"]
+            for expression in term["labelSelector"]["matchExpressions"]
+        )
+        for term in terms
+    )
+
+
+EVERYTHING = ("--set=bootstrap.enabled=true", "--set=pipelines.enabled=true")
+
+
+def test_pods_that_share_a_read_write_once_claim_join_each_other_and_nobody_else() -> None:
+    """The first one, which finds no other, may run anywhere, since it matches itself."""
+    running = [(spec, labels) for _, spec, labels in pods(rendered("default", *EVERYTHING))]
+    sharing = [labels for spec, labels in running if mounts_the_data(spec)]
+    assert {labels["app.kubernetes.io/component"] for labels in sharing} == {
+        "predictor", "etl", "monitor", "retraining", "rollback", "promote", "bootstrap",
+    }  # fmt: skip
+    for spec, labels in running:
+        joined = [other for _, other in running if joins(spec, other)]
+        assert joined == (sharing if mounts_the_data(spec) else []), labels
+
+
+def test_what_the_predictor_asks_of_a_node_holds_for_all_that_share_its_read_write_once_claim() -> None:
+    options = ("--set=predictor.nodeSelector.pool=feed", '--set-json=predictor.tolerations=[{"key":"feed"}]')
+    for name, spec, _ in pods(rendered("default", *EVERYTHING, *options)):
+        wanted = ({"pool": "feed"}, [{"key": "feed"}]) if mounts_the_data(spec) else (None, None)
+        assert (spec.get("nodeSelector"), spec.get("tolerations")) == wanted, name
+
+
+def test_pods_that_share_a_read_write_many_claim_may_run_anywhere() -> None:
+    many = "--set=storage.data.accessMode=ReadWriteMany"
+    options = ("--set=predictor.nodeSelector.pool=feed", *EVERYTHING)
+    for name, spec, _ in pods(rendered("default", many, *options)):
+        assert "affinity" not in spec, name
+        assert spec.get("nodeSelector") == ({"pool": "feed"} if name == "feedrank" else None), name
+    assert not any("affinity" in spec for _, spec, _ in pods(rendered("production")))
+
+
 @EVERY_PROFILE
 def test_only_what_calls_the_api_server_can(profile: str) -> None:
     holders = set()
@@ -202,6 +252,7 @@ def test_tasks_of_kfp_reach_predictor_and_models_where_they_retrain(policy: str)
         ("config.monitoring.drift.engine=magic", "/config/monitoring/drift/engine"),
         ("config.serving.drain.delay=3", "/config/serving/drain"),
         ("config.simulation.seed=1", "/config"),
+        ("storage.data.accessMode=ReadWriteOncePod", "storage.data.accessMode"),
         ("bootstrap.enabled=true,bootstrap.source=ingest", "interactions.inputs"),
         ("predictor.autoscaling.enabled=true,predictor.replicas=9", "predictor.autoscaling.maxReplicas"),
     ],

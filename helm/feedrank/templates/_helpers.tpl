@@ -52,6 +52,36 @@ securityContext:
     type: RuntimeDefault
 {{- end }}
 
+{{/*
+Where pods that mount the data claim run. A ReadWriteOnce claim is on one node at a time: then each joins the others, and
+what the predictor asks of a node holds for all of them. MLflow has a claim and a node of its own.
+*/}}
+{{- define "feedrank.besideTheData" -}}
+{{- if ne .Values.storage.data.accessMode "ReadWriteMany" -}}
+affinity:
+  podAffinity:
+    requiredDuringSchedulingIgnoredDuringExecution:
+      - topologyKey: kubernetes.io/hostname
+        labelSelector:
+          matchLabels:
+            app.kubernetes.io/instance: {{ .Release.Name }}
+          matchExpressions:
+            - {key: app.kubernetes.io/component, operator: In, values: [predictor, etl, monitor, retraining, rollback, promote, bootstrap]}
+{{ include "feedrank.predictorNodes" . }}
+{{- end }}
+{{- end }}
+
+{{- define "feedrank.predictorNodes" -}}
+{{- with .Values.predictor.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.predictor.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{/* Image and security of every container: (list $ STAGE RESOURCES). */}}
 {{- define "feedrank.container" -}}
 {{- $root := index . 0 -}}
@@ -237,6 +267,9 @@ failedJobsHistoryLimit: 3
 {{- end }}
 {{- if eq .Values.images.tag "latest" }}
 {{- fail "images.tag: latest moves, and Kubernetes would not notice; name a version" }}
+{{- end }}
+{{- if eq .Values.storage.data.accessMode "ReadWriteOncePod" }}
+{{- fail "storage.data.accessMode: with ReadWriteOncePod one pod at a time could use the claim, which predictor, ETL, monitor and retraining share; ReadWriteOnce keeps them on one node, ReadWriteMany lets them run on many" }}
 {{- end }}
 {{- if and (eq .Values.bootstrap.source "ingest") .Values.bootstrap.enabled (not .Values.interactions.inputs) }}
 {{- fail "interactions.inputs: name the files to ingest, or set bootstrap.source to generate" }}
