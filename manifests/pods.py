@@ -18,10 +18,8 @@ NOT_OF_A_POD = {
     "minReplicas",
     "scaleMetric",
     "scaleTarget",
-    "storageContainerName",
-    "storageUris",
 }
-NOT_CHECKED = {"ClusterStorageContainer", "PrometheusRule", "ServiceMonitor"}
+NOT_CHECKED = {"PrometheusRule", "ServiceMonitor"}
 """Custom resources without a pod; kubeconform has looked at them."""
 
 

@@ -1,7 +1,7 @@
 """The champion served by a KServe InferenceService: an annotation of its pods names the served version.
 
 DIRECTORY/versions/v1.2.3/   bundles on the volume that the predictor mounts; or copied from there to an object store,
-                             from which KServe's storage initializer fetches them
+                             from which the predictor's pods fetch them
 
 KServe 0.20 splits no traffic in Standard mode, so a change is a rolling update: the old version answers until pods of
 the new one are ready, and comes back when they never are.
@@ -14,56 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pyarrow.fs as pafs
-
 from feedrank.config.promotion import TargetConfig
-from feedrank.model.bundle import CHECKSUMS_FILE
 from feedrank.promotion.changes import PromotionError, Version
 from feedrank.promotion.serving_target import NotServedError, Predictor, VersionFolders
 from serving.cluster import api_client, ask, own_namespace
+from serving.object_store import ObjectStore
 
 GROUP, API_VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 VERSION_ANNOTATION = "feedrank/model-version"
 """Of the predictor's pods, whose mount it chooses; absent before the first promotion. Not in the chart's manifest, so
 that no upgrade takes it back."""
-MODEL_PATH = "/mnt/models"
 POLL_SECONDS = 1.0
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ObjectStore:
-    """Staged bundles below an address such as s3://BUCKET/PREFIX."""
-
-    address: str
-
-    def uri(self, model_version: str) -> str:
-        """Of a version; the slash at its end keeps v1.2.30 out of v1.2.3."""
-        return f"{self.address.rstrip('/')}/{model_version}/"
-
-    def has(self, model_version: str) -> bool:
-        """Whether a version was uploaded, completely: its checksums are the last file."""
-        filesystem, path = pafs.FileSystem.from_uri(self.uri(model_version))
-        return bool(filesystem.get_file_info(f"{path.rstrip('/')}/{CHECKSUMS_FILE}").is_file)
-
-    def upload(self, folder: Path) -> None:
-        """Copies a staged bundle.
-
-        Raises:
-            PromotionError: the store refuses, or can't be reached.
-        """
-        uri = self.uri(folder.name)
-        try:
-            filesystem, path = pafs.FileSystem.from_uri(uri)
-            files = sorted(file for file in folder.rglob("*") if file.is_file())
-            for file in sorted(files, key=lambda file: file.name == CHECKSUMS_FILE):
-                target = f"{path.rstrip('/')}/{file.relative_to(folder).as_posix()}"
-                filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
-                pafs.copy_files(str(file), target, destination_filesystem=filesystem)
-        except OSError as error:
-            raise PromotionError(f"{uri}: the bundle can't be copied there ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -104,11 +68,7 @@ class InferenceServiceTarget:
         """See `ServingTarget`."""
         if model_version is not None and not self.folders.folder(model_version).is_dir():
             raise PromotionError(f"{self.folders.folder(model_version)}: no such version; stage it first")
-        predictor: dict[str, Any] = {"annotations": {VERSION_ANNOTATION: model_version}}
-        if self._store is not None:
-            uris = [{"uri": self._store.uri(model_version), "mountPath": MODEL_PATH}] if model_version else None
-            predictor["storageUris"] = uris
-        patch = {"spec": {"predictor": predictor}}
+        patch = {"spec": {"predictor": {"annotations": {VERSION_ANNOTATION: model_version}}}}
         self._ask(lambda: self._services.patch_namespaced_custom_object(*self._coordinates, patch))
 
     def smoke(self, model_version: str) -> None:

@@ -1,7 +1,13 @@
 """What is read from and written to s3://, against a server that speaks S3."""
 
 import gzip
+import hashlib
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -17,7 +23,7 @@ from feedrank.errors import DataError
 from feedrank.model.bundle import CHECKSUMS_FILE
 from feedrank.promotion.changes import PromotionError
 from feedrank.tables import read_partitioned, write_partitioned
-from serving.kserve_target import ObjectStore
+from serving.object_store import ObjectStore
 
 
 @pytest.fixture(scope="module")
@@ -91,5 +97,60 @@ def test_a_version_is_in_the_store_once_its_last_file_is(bucket, monkeypatch, tm
     bucket.objects.filter(Prefix=f"served/v1.2.3/{CHECKSUMS_FILE}").delete()
     assert not store.has("v1.2.3")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(PromotionError, match=r"s3://feed/served/v1\.2\.3/: the bundle can't be copied there"):
+    with pytest.raises(PromotionError, match=r"s3://feed/served/v1\.2\.3: the bundle can't be copied there"):
         store.upload(folder)
+
+
+def bundle(folder: Path) -> Path:
+    """Files with their checksums."""
+    (folder / "arrays").mkdir(parents=True)
+    contents = {"arrays/users.npy": b"users" * 1000, "model_metadata.json": b"{}"}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    (folder / CHECKSUMS_FILE).write_text(json.dumps(checksums), encoding="utf-8")
+    return folder
+
+
+def fetched(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """As the first container of a predictor's pod does it."""
+    command = [sys.executable, "-m", "serving.object_store", "s3://feed/served/", str(folder)]
+    variables = {**os.environ, "FEEDRANK_MODEL_VERSION": "v1.2.3", **environment}
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_pod_fetches_the_version_that_it_is_annotated_with_over_what_a_failed_attempt_has_left(bucket, tmp_path):
+    store = ObjectStore("s3://feed/served")
+    for version in ("v1.2.3", "v1.2.30"):
+        store.upload(bundle(tmp_path / version))
+    (tmp_path / "pod" / "arrays").mkdir(parents=True)
+    (tmp_path / "pod" / "arrays" / "users.npy").write_bytes(b"half")
+    done = fetched(tmp_path / "pod")
+    assert done.returncode == 0, done.stderr
+    assert {file.relative_to(tmp_path / "pod").as_posix() for file in (tmp_path / "pod").rglob("*.*")} == {
+        "arrays/users.npy", "model_metadata.json", CHECKSUMS_FILE,
+    }  # fmt: skip
+    assert (tmp_path / "pod" / "arrays" / "users.npy").read_bytes() == b"users" * 1000
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"FEEDRANK_MODEL_VERSION": ""}, "nothing was promoted yet"),
+        ({"FEEDRANK_MODEL_VERSION": "v9.9.9"}, "s3://feed/served/v9.9.9: the model can't be fetched"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "s3://feed/served/v1.2.3: the model can't be fetched"),
+    ],
+)
+def test_a_pod_that_can_not_fetch_its_version_says_why(bucket, tmp_path, environment, said):
+    (tmp_path / "pod").mkdir()
+    done = fetched(tmp_path / "pod", **environment)
+    assert done.returncode == 1
+    assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_version_that_was_damaged_in_the_store_is_not_served(bucket, tmp_path):
+    ObjectStore("s3://feed/served").upload(bundle(tmp_path / "v1.2.3"))
+    bucket.put_object(Key="served/v1.2.3/arrays/users.npy", Body=b"other")
+    (tmp_path / "pod").mkdir()
+    done = fetched(tmp_path / "pod")
+    assert done.returncode == 1 and "differs from its checksum" in done.stderr

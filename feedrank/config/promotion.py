@@ -34,7 +34,7 @@ class TargetConfig(Section):
     inference_service: str = Field(default="", description="KServe's, which then serves instead of the link")
     namespace: str = Field(default="", description="of the InferenceService; the pod's own if empty")
     storage_uri: str = Field(
-        default="", description="where KServe fetches versions, e.g. s3://BUCKET/PREFIX; a volume if empty"
+        default="", description="where the pods fetch versions from, e.g. s3://BUCKET/PREFIX; a volume if empty"
     )
     kube_context: str = Field(default="", description="of the kubeconfig, outside of the cluster; the current if empty")
     token_env: str = Field(default="FEEDRANK_TOKEN", description="environment variable with the predictor's token")

@@ -16,6 +16,10 @@ PROFILES: dict[str, tuple[str, ...]] = {
         "--set=predictor.token.existingSecret=token,monitor.alerts.existingSecret=alerts",
         "--set=storage.s3.existingSecret=s3,storage.s3.endpoint=http://s3:9000,mlflow.artifacts=s3://bucket/mlflow",
     ),
+    "s3": (
+        f"--values={CHART / 'values-production.yaml'}",
+        "--set=predictor.modelUri=s3://bucket/served/,storage.s3.existingSecret=s3,storage.s3.endpoint=http://s3:9000",
+    ),
 }
 
 

@@ -198,6 +198,27 @@ def test_the_served_version_is_not_the_charts() -> None:
     assert predictor["spec"]["predictor"]["annotations"]["feedrank/model-version"] == "v1.2.3"
 
 
+@EVERY_PROFILE
+def test_nothing_of_a_release_is_outside_of_its_namespace(profile: str) -> None:
+    elsewhere = {m["kind"] for m in rendered(profile) if m["metadata"].get("namespace") != "feedrank"}
+    kfps_own_policy = {"NetworkPolicy"} if profile == "kfp" else set()
+    assert elsewhere == kfps_own_policy
+
+
+def test_versions_on_s3_are_fetched_by_the_predictors_own_image_and_identity() -> None:
+    predictor = only(rendered("s3"), "InferenceService", "feedrank")["spec"]["predictor"]
+    assert not {"storageUris", "storageContainerName"} & predictor.keys()
+    (fetch,), (serve,) = predictor["initContainers"], predictor["containers"]
+    assert fetch["command"] == ["python", "-m", "serving.object_store", "s3://bucket/served", "/mnt/models"]
+    assert fetch["image"] == serve["image"] and fetch["env"] == serve["env"]
+    values = {variable["name"]: variable.get("value") for variable in fetch["env"]}
+    assert values["AWS_ENDPOINT_URL"] == "http://s3:9000"
+    assert values.keys() >= {"FEEDRANK_MODEL_VERSION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"}
+    (mount,) = [m for m in serve["volumeMounts"] if m["mountPath"] == "/mnt/models"]
+    assert mount["name"] == "model" and mount["readOnly"] is True
+    assert "initContainers" not in only(rendered(), "InferenceService", "feedrank")["spec"]["predictor"]
+
+
 def test_predictor_restarts_for_its_own_configuration_only() -> None:
     def config_sum(*options: str) -> str:
         service = only(rendered("default", *options), "InferenceService", "feedrank")
