@@ -271,6 +271,13 @@ failedJobsHistoryLimit: 3
 {{- if eq .Values.storage.data.accessMode "ReadWriteOncePod" }}
 {{- fail "storage.data.accessMode: with ReadWriteOncePod one pod at a time could use the claim, which predictor, ETL, monitor and retraining share; ReadWriteOnce keeps them on one node, ReadWriteMany lets them run on many" }}
 {{- end }}
+{{- $claim := include "feedrank.dataClaim" . }}
+{{- $modes := dig "spec" "accessModes" list (lookup "v1" "PersistentVolumeClaim" .Release.Namespace $claim) }}
+{{- with .Values.storage.data }}
+{{- if and $modes (not (has .accessMode $modes)) (or (not .existingClaim) (eq .accessMode "ReadWriteMany")) }}
+{{- fail (printf "storage.data.accessMode: %s, but the claim %s is %s, which Kubernetes does not change; set that, or copy the data to a claim of the other mode and name it in storage.data.existingClaim" .accessMode $claim (join ", " $modes)) }}
+{{- end }}
+{{- end }}
 {{- if and (eq .Values.bootstrap.source "ingest") .Values.bootstrap.enabled (not .Values.interactions.inputs) }}
 {{- fail "interactions.inputs: name the files to ingest, or set bootstrap.source to generate" }}
 {{- end }}
