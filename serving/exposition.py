@@ -15,6 +15,8 @@ from prometheus_client.core import (
 
 from serving.metrics import BOUNDS_MS, Counts, summed
 
+SHARED_GAUGES = ("log_lag_seconds", "log_spool_bytes", "log_failing", "snapshot_failing")
+
 
 def percentile_ms(buckets: list[int], share: float) -> float | None:
     """A percentile, linear within its bucket; None without observations."""
@@ -131,10 +133,10 @@ def _merged(parts: Iterable[dict[str, int]]) -> dict[str, int]:
 
 
 def _gauges(workers: list[Counts]) -> dict[str, float]:
-    """Sums over the workers, but the largest lag, and the spool that all of them share."""
+    """Sums over the workers, but the worst of what all of them share."""
     total: dict[str, float] = {}
     for counts in workers:
         for key, value in counts.gauges.items():
-            shared = key in ("log_lag_seconds", "log_spool_bytes", "log_failing")
-            total[key] = max(total.get(key, 0.0), value) if shared else total.get(key, 0.0) + value
+            worst = key in SHARED_GAUGES
+            total[key] = max(total.get(key, 0.0), value) if worst else total.get(key, 0.0) + value
     return total

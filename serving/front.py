@@ -149,7 +149,10 @@ class Front:
         except UnusableModelError as error:
             return 409, JSON, encode_error(str(error))
         version = None if loader.current is None else loader.current.model.version
-        return 200, JSON, msgspec.json.encode({"reloaded": replaced, "model_version": version})
+        content = {"reloaded": replaced, "model_version": version}
+        if loader.snapshot_problem is not None:
+            content["snapshot_problem"] = loader.snapshot_problem
+        return 200, JSON, msgspec.json.encode(content)
 
     async def _protocols(self, scope: Scope, receive: Receive, send: Send) -> None:
         """KServe's V1 and V2."""

@@ -17,6 +17,7 @@ import filelock
 
 from feedrank.config.serving import ReloadConfig
 from feedrank.errors import FeedrankError
+from serving.online_snapshot import OnlineSnapshot
 from serving.served_model import ServedModel, read
 from serving.sources import RegistrySource, Revision, SnapshotSource, Source
 
@@ -27,7 +28,7 @@ KEPT_BUILDS = 2
 
 
 class UnusableModelError(FeedrankError):
-    """The wanted model or snapshot can't be served."""
+    """The wanted model can't be served."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,11 @@ class ModelLoader:
         self.current: Loaded | None = None
         self.problem: str | None = None
         """Why the wanted model is not the served one."""
-        self._model, self._snapshot = model, snapshot
+        self._model = model
+        self._online: OnlineSnapshot | None = None
+        if snapshot is not None:
+            backoff = config.max_backoff_seconds
+            self._online = OnlineSnapshot(snapshot, max_backoff_seconds=backoff, on_failure=lambda: on_reload(False))
         self._config = config
         self._runtime = runtime
         self._built: list[Path] = []
@@ -64,6 +69,11 @@ class ModelLoader:
         self._stop = threading.Event()
         self._failures = 0
         self._bump = _mtime(self._bump_file)
+
+    @property
+    def snapshot_problem(self) -> str | None:
+        """Why the model is served without the published snapshot."""
+        return None if self._online is None else self._online.problem
 
     @property
     def _bump_file(self) -> Path:
@@ -77,15 +87,17 @@ class ModelLoader:
         """Ends the watching."""
         self._stop.set()
 
-    def reload(self) -> bool:
+    def reload(self, *, now: bool = True) -> bool:
         """Looks for a new model now, in this thread; True if the served model was replaced.
+
+        A snapshot that can't be used is tried again, too, `now` or when its back-off is over.
 
         Raises:
             FeedrankError: the wanted model can't be used; the old one goes on.
         """
         with self._lock:
             try:
-                replaced = self._refresh()
+                replaced = self._refresh(now=now)
             except (FeedrankError, OSError) as error:
                 self._failures += 1
                 if self.problem != str(error):
@@ -104,16 +116,18 @@ class ModelLoader:
         self._bump = _mtime(self._bump_file)
 
     def _watch(self) -> None:
+        told = True
         while not self._stop.is_set():
             try:
-                self.reload()
+                self.reload(now=told)
             except UnusableModelError:
                 pass  # noted, logged and counted
             except Exception:
                 logger.exception("the model loader failed")
-            self._wait()
+            told = self._wait()
 
-    def _wait(self) -> None:
+    def _wait(self) -> bool:
+        """Until it is time to look again; True if told to look now."""
         poll = self._config.poll_seconds
         seconds = self._config.registry_poll_seconds if isinstance(self._model, RegistrySource) else poll
         if self._failures:
@@ -123,11 +137,27 @@ class ModelLoader:
             bump = _mtime(self._bump_file)
             if bump != self._bump:
                 self._bump = bump
-                return
+                return True
+        return False
 
-    def _refresh(self) -> bool:
+    def _refresh(self, *, now: bool) -> bool:
         model = self._model.revision()
-        snapshot = None if self._snapshot is None else self._snapshot.revision()
+        failed: dict[Revision, str] = {}
+        for snapshot in [None] if self._online is None else self._online.candidates(now=now):
+            try:
+                replaced = self._use(model, snapshot)
+            except (FeedrankError, OSError) as error:
+                if snapshot is None:
+                    raise  # with its own snapshot, too, so it is the model
+                failed[snapshot] = str(error)
+                continue
+            if self._online is not None:
+                self._online.settled(snapshot, failed)
+            return replaced
+        raise AssertionError("the last candidate is the model's own snapshot")
+
+    def _use(self, model: Revision, snapshot: Revision | None) -> bool:
+        """Serves the model with the snapshot, or its own; False if that is what is served."""
         key = model.key if snapshot is None else f"{model.key}|{snapshot.key}"
         if self.current is not None and self.current.key == key:
             return False

@@ -100,8 +100,8 @@ class Metrics:
         key = "ok" if succeeded else "failed"
         self.counts.reloads[key] = self.counts.reloads.get(key, 0) + 1
 
-    def refresh(self, log: LogStatus, *, ready: bool) -> None:
-        """Takes over the log's state, moves the window on, and publishes to the other workers."""
+    def refresh(self, log: LogStatus, gauges: dict[str, float]) -> None:
+        """Takes over the log's state and other gauges, moves the window on, and publishes to the other workers."""
         with self._lock:  # a scrape and the publishing thread
             counts = self.counts
             counts.log_counts = {
@@ -115,7 +115,7 @@ class Metrics:
                 "log_spool_bytes": log.spool_bytes,
                 "log_lag_seconds": log.lag_seconds,
                 "log_failing": float(log.error is not None),
-                "ready_workers": float(ready),
+                **gauges,
             }
             counts.time = time.time()
             self._move_window()

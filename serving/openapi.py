@@ -77,7 +77,14 @@ SCHEMAS: dict[str, Any] = {
     "Config": _object(
         {"model_config": {"type": "object"}, "feature_config": {"type": "object"}, "model": {"type": "object"}}
     ),
-    "Reload": _object({"reloaded": {"type": "boolean"}, "model_version": {"type": "string"}}),
+    "Reload": _object(
+        {
+            "reloaded": {"type": "boolean"},
+            "model_version": {"type": "string"},
+            "snapshot_problem": {"type": "string"},
+        },
+        optional=("snapshot_problem",),
+    ),
 }  # fmt: skip
 
 

@@ -116,10 +116,15 @@ class Service:
     def problems(self) -> list[str]:
         """What an operator should look at."""
         log = self.log.status()
-        found = [self.loader.problem and f"model: {self.loader.problem}", log.error and f"prediction log: {log.error}"]
+        parts = {
+            "model": self.loader.problem,
+            "snapshot": self.loader.snapshot_problem,
+            "prediction log": log.error,
+        }
+        found = [f"{part}: {problem}" for part, problem in parts.items() if problem]
         if log.rows_dropped:
             found.append(f"prediction log: {log.rows_dropped} rows dropped")
-        return [problem for problem in found if problem]
+        return found
 
     def health(self) -> dict[str, Any]:
         """The body of `GET /health`."""
@@ -148,7 +153,11 @@ class Service:
 
     def refresh(self) -> None:
         """Brings metrics and the token up to date."""
-        self.metrics.refresh(self.log.status(), ready=self.ready)
+        gauges = {
+            "ready_workers": float(self.ready),
+            "snapshot_failing": float(self.loader.snapshot_problem is not None),
+        }
+        self.metrics.refresh(self.log.status(), gauges)
         if self.config.token_file is not None:
             self.token = self.config.token_file.read_bytes().strip()
 
