@@ -16,10 +16,11 @@ from pathlib import Path
 from feedrank.config import Config, load_config
 from feedrank.errors import FeedrankError
 from serving import json_logs, workers
+from serving.worker_board import WorkerBoard
 
 logger = logging.getLogger(__name__)
 
-_INTERNAL = ("runtime_directory", "socket")
+_INTERNAL = ("runtime_directory", "socket", "place")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--spool-dir", help="local folder for predictions on their way to the log")
     parser.add_argument("--runtime-directory", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--socket", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--place", type=int, help=argparse.SUPPRESS)
     return parser
 
 
@@ -54,21 +56,23 @@ def configured(arguments: argparse.Namespace) -> Config:
     return load_config(overrides=given, source="option")
 
 
-def serve(config: Config, *, runtime: Path, listener: socket.socket) -> None:
-    """Runs one worker until it is told to end.
+def serve(config: Config, *, runtime: Path, listener: socket.socket, place: int | None = None) -> None:
+    """Runs one worker, the only one or that of a place in its set, until it is told to end.
 
     Raises:
         ConfigError: the token can't be read.
     """
     from serving.service import Service
 
+    workers.allow_descriptors(config.serving.limits.max_connections)
+    board = None if place is None else WorkerBoard(runtime / workers.BOARD, count=config.serving.workers)
     service = Service(config, runtime=runtime)
     service.start()  # loads in another process while this one imports KServe
     from serving.kserve_model import RankerModel
     from serving.server import RankerServer
 
     try:
-        RankerServer(service, listener).start([RankerModel(service)])
+        RankerServer(service, listener, board=board, place=place or 0).start([RankerModel(service)])
     finally:
         service.close()
 
@@ -89,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(config: Config, arguments: argparse.Namespace, given: Sequence[str]) -> int:
     settings = config.serving
     if arguments.socket is not None:
-        serve(config, runtime=arguments.runtime_directory, listener=socket.socket(fileno=arguments.socket))
+        listener = socket.socket(fileno=arguments.socket)
+        serve(config, runtime=arguments.runtime_directory, listener=listener, place=arguments.place)
         return 0
     with contextlib.ExitStack() as stack:
         runtime = stack.enter_context(workers.runtime_directory())
@@ -103,8 +108,12 @@ def _run(config: Config, arguments: argparse.Namespace, given: Sequence[str]) ->
             return 0
         listener.listen(2048)
         command = workers.worker_command(given, runtime)
+        board = WorkerBoard(runtime / workers.BOARD, count=settings.workers)
         drain = settings.drain.delay_seconds + 2 * settings.drain.timeout_seconds
-        return workers.WorkerSet(command, count=settings.workers, listener=listener, drain_seconds=drain).run()
+        workers_set = workers.WorkerSet(
+            command, count=settings.workers, board=board, listener=listener, drain_seconds=drain
+        )
+        return workers_set.run()
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ JSON, PROMETHEUS = b"application/json", b"text/plain; version=1.0.0; charset=utf
 CLOSE = (b"connection", b"close")
 OPEN_PATHS = {"/", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"}
 """KServe's paths that need no token: probes have none. Neither do /health and /metrics."""
+WATCHED_PATHS = {"/health", "/metrics", "/v2/health/live", "/v2/health/ready"}
 
 Headers = list[tuple[bytes, bytes]]
 Answer = tuple[int, Headers, bytes]
@@ -80,17 +81,32 @@ class Front:
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The same for a body that has to be waited for."""
-        started = time.perf_counter()
         try:
             coding = self._admit(scope)
             with self._guards.in_progress():
                 body = await self._guards.body(scope, receive)
+            started = time.perf_counter()  # how fast a client sends is no figure of ours
             body = self._guards.plain(body, coding)
             answer = self._ranked(body, started)
         except Exception as error:
             answer = self._failed(error)
         self._metrics.answered("predict", answer[0])
         await _send(send, answer)
+
+    def late_head(self) -> Answer:
+        """408 for a request whose head does not end."""
+        return self._failed(RefusedError("the request's head did not arrive in time", status=408, kind="timeout"))
+
+    async def crowded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers on a connection beyond `max_connections`: 503 but to those who look after this process."""
+        path = scope["path"]
+        if path in WATCHED_PATHS:
+            await self(scope, receive, send)
+            return
+        refused = RefusedError("too many connections; try again", status=503, kind="connections")
+        status, headers, content = self._failed(refused, protocol=path.startswith(("/v1/", "/v2/")))
+        self._metrics.answered("predict" if path == "/predict" else path[1:3], status)
+        await _send(send, (status, [*headers, CLOSE], content))
 
     def _admit(self, scope: Scope) -> bytes:
         guards = self._guards

@@ -135,7 +135,11 @@ class GrpcServer(GRPCServer):
         self._server = grpc.aio.server(
             ThreadPoolExecutor(max_workers=THREADS),
             interceptors=(_TokenInterceptor(self._service), _DecodingInterceptor(), ExceptionToStatusInterceptor()),
-            options=[("grpc.max_receive_message_length", limits.max_body_bytes), ("grpc.so_reuseport", 1)],
+            options=[
+                ("grpc.max_receive_message_length", limits.max_body_bytes),
+                ("grpc.so_reuseport", 1),
+                ("grpc.server_handshake_timeout_ms", round(1000 * limits.head_timeout_seconds)),
+            ],
             maximum_concurrent_rpcs=limits.max_concurrency,
         )
         servicer = _Servicer(self._data_plane, self._model_repository_extension)

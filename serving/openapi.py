@@ -121,11 +121,11 @@ def own_paths() -> dict[str, Any]:
             "200": ranking,
             **_errors(
                 s401=_UNAUTHORIZED,
-                s408="the body did not arrive in time",
+                s408="the head or the body did not arrive in time",
                 s413="the body is too large",
                 s415="send Content-Type: application/json in UTF-8, by Content-Encoding gzip, deflate or none",
                 s422="a field is wrong; the answer names it",
-                s503="no model is loaded, too much load, or no room in the prediction log",
+                s503="no model is loaded, too much load, too many connections, or no room in the prediction log",
             ),
         },
     }

@@ -10,22 +10,27 @@ parser stops at the end of such a head, whatever the client sends next; it is gi
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
 
+from feedrank.config.serving import LimitsConfig
 from serving.front import JSON, Front
 from serving.guards import Scope
 from serving.responses import encode_error
 
 PATH = b"/predict"
+CROWD = 64
+FIRST_BYTE, CLOSING = object(), object()
 
 
 class RankingProtocol(HttpToolsProtocol):
     """One connection."""
 
     front: Front
+    limits: LimitsConfig
     """Set by `protocol_for`."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -33,6 +38,8 @@ class RankingProtocol(HttpToolsProtocol):
         self._short = False
         self._body = b""
         self._started = 0.0
+        self._awaited: object = None
+        self._awaited_since = 0.0
 
     def data_received(self, data: bytes) -> None:
         """See asyncio. What was not answered at once goes the ordinary way."""
@@ -126,6 +133,41 @@ class RankingProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def end_if_late(self, now: float) -> None:
+        """Ends a connection that has waited too long for the rest of a head.
+
+        Called once a second for each. The way of a request does nothing for it: what was awaited last time is told
+        by the identity of uvicorn's list of headers, which is another one for each request.
+        """
+        awaited = self._awaits()
+        if awaited is not self._awaited:
+            self._awaited, self._awaited_since = awaited, now
+        elif awaited is not None and now - self._awaited_since >= self.patience_seconds:
+            self._end(awaited)
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long a head may take."""
+        return self.limits.head_timeout_seconds
+
+    def _awaits(self) -> object:
+        """What the client owes us: the rest of a head, its first byte, or to take the last answer; or None."""
+        if self.transport.is_closing():
+            return CLOSING
+        if self.timeout_keep_alive_task is not None or (self.cycle is not None and not self.cycle.response_complete):
+            return None
+        return FIRST_BYTE if self.headers is None else self.headers
+
+    def _end(self, awaited: object) -> None:
+        answered = self.cycle is not None and self.cycle.scope is self.scope  # before its body was here
+        if awaited is CLOSING:
+            self.transport.abort()
+        elif awaited is FIRST_BYTE or answered:
+            self.transport.close()
+        else:
+            status, headers, body = self.front.late_head()
+            self._answer(status, headers, body, keep_alive=False)
+
     def _take_the_ordinary_way(self) -> None:
         """Starts the ASGI cycle for a request whose headers, and maybe a part of its body, are here."""
         self._short = False
@@ -134,6 +176,34 @@ class RankingProtocol(HttpToolsProtocol):
             super().on_body(self._body)
 
 
-def protocol_for(front: Front) -> type[asyncio.Protocol]:
-    """The protocol class of a server whose application is `front`."""
-    return type("RankingProtocol", (RankingProtocol,), {"front": front})
+class CrowdedProtocol(RankingProtocol):
+    """A connection beyond `max_connections`: one answer (`Front.crowded`), soon. A few are kept for probes."""
+
+    patience_seconds = 1.0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.app = self.front.crowded
+        self.timeout_keep_alive = 1
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See asyncio."""
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.max_connections + CROWD:
+            transport.abort()
+
+    def _busy(self) -> bool:
+        return True  # no short way
+
+
+def protocol_for(front: Front, limits: LimitsConfig) -> type[asyncio.Protocol]:
+    """What makes the protocols of a server whose application is `front`."""
+    attributes = {"front": front, "limits": limits}
+    usual = type("RankingProtocol", (RankingProtocol,), attributes)
+    crowded = type("CrowdedProtocol", (CrowdedProtocol,), attributes)
+
+    def protocol(*, server_state: ServerState, **options: Any) -> asyncio.Protocol:
+        kind = crowded if len(server_state.connections) >= limits.max_connections else usual
+        return kind(server_state=server_state, **options)
+
+    return cast(type[asyncio.Protocol], protocol)

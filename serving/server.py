@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import kserve
 import uvicorn
@@ -30,13 +33,16 @@ from serving.front import Front
 from serving.grpc_server import GrpcServer
 from serving.kserve_model import ClosedRepository, RankerDataPlane, RankerModel
 from serving.openapi import document
-from serving.protocol import protocol_for
+from serving.protocol import RankingProtocol, protocol_for
+from serving.pulse import PULSE_SECONDS, pulse
 from serving.service import Service
+from serving.worker_board import WorkerBoard
 
 logger = logging.getLogger(__name__)
 
 SWITCH_INTERVAL_SECONDS = 0.0005
 """How long a request waits for the interpreter while another thread computes; Python's default is 5 ms."""
+SWEEP_PULSES = round(1 / PULSE_SECONDS)
 _STATUS_OF_ERROR = {
     InvalidInput: 400,
     ModelNotFound: 404,
@@ -48,7 +54,43 @@ _STATUS_OF_ERROR = {
 
 
 class _UvicornServer(uvicorn.Server):
-    """Leaves the signals to `RankerServer`, which drains first."""
+    """Leaves the signals to `RankerServer`, which drains first, and opens and closes its port when told."""
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
+        super().__init__(config)
+        self._listener = listener
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn; the port stays closed."""
+        await super().startup(sockets=[])
+
+    async def open(self) -> None:
+        """Begins to accept; the socket itself is kept, for it may be shared and opened again."""
+        while not self.started:
+            await asyncio.sleep(0.01)
+        make: Any = self.config.http_protocol_class
+        protocol = functools.partial(
+            make,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        accepting = self._listener.dup()
+        loop = asyncio.get_running_loop()
+        self.servers.append(await loop.create_server(protocol, sock=accepting, backlog=self.config.backlog))
+
+    def leave_port(self) -> None:
+        """Accepts no more, and lets go of the clients that were."""
+        for server in self.servers:
+            server.close()
+        self.servers.clear()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        self._listener.close()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -59,16 +101,23 @@ class _UvicornServer(uvicorn.Server):
 class HttpServer(RESTServer):
     """KServe's routes behind the front."""
 
-    def __init__(self, service: Service, data_plane: RankerDataPlane, repository: ClosedRepository) -> None:
+    def __init__(
+        self,
+        service: Service,
+        data_plane: RankerDataPlane,
+        repository: ClosedRepository,
+        listener: socket.socket,
+    ) -> None:
         super().__init__("kserve.model_server:app", data_plane, repository, service.config.http_port)
         drain = service.config.drain
         self._register_endpoints(kserve_app)
         _answer_errors(kserve_app)
         document(kserve_app)
         front = Front(service, kserve_app)
+        limits = service.config.limits
         self.config = uvicorn.Config(
             front,
-            http=protocol_for(front),
+            http=protocol_for(front, limits),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -78,11 +127,26 @@ class HttpServer(RESTServer):
             timeout_keep_alive=65,  # longer than the usual proxies', so that they end idle connections and not we
             timeout_graceful_shutdown=round(drain.timeout_seconds),
         )
-        self._server = _UvicornServer(self.config)
+        self._server = _UvicornServer(self.config, listener)
 
-    async def serve(self, listener: socket.socket) -> None:
-        """Serves until `stop`."""
-        await self._server.serve(sockets=[listener])
+    async def serve(self) -> None:
+        """Serves until `stop`, while the port is open."""
+        await self._server.serve()
+
+    async def open(self) -> None:
+        """Opens the port."""
+        await self._server.open()
+
+    def leave_port(self) -> None:
+        """Closes the port until `open`."""
+        self._server.leave_port()
+
+    def sweep(self) -> None:
+        """Ends the connections that wait too long for their clients."""
+        now = time.monotonic()
+        for connection in list(self._server.server_state.connections):
+            if isinstance(connection, RankingProtocol):
+                connection.end_if_late(now)
 
     def stop(self) -> None:
         """Lets requests in progress end; `serve` returns when they have."""
@@ -124,11 +188,17 @@ def _answer_errors(app: FastAPI) -> None:
 class RankerServer(kserve.ModelServer):
     """KServe's model server around one service."""
 
-    def __init__(self, service: Service, listener: socket.socket) -> None:
+    def __init__(
+        self, service: Service, listener: socket.socket, *, board: WorkerBoard | None = None, place: int = 0
+    ) -> None:
         config = service.config
         super().__init__(http_port=config.http_port, grpc_port=config.grpc_port, enable_grpc=config.grpc_port > 0)
         self._service = service
         self._listener = listener
+        self._board, self._place = board, place
+        self._rpc: GrpcServer | None = None
+        self._open = False
+        self._pulses = 0
         self.dataplane = RankerDataPlane(self.registered_models, service)
         self.model_repository_extension = ClosedRepository(self.registered_models)
 
@@ -143,27 +213,57 @@ class RankerServer(kserve.ModelServer):
         told = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, told.set)
-        http = HttpServer(self._service, self.dataplane, self.model_repository_extension)
-        serving = asyncio.create_task(http.serve(self._listener))
-        rpc = None
-        if self.enable_grpc:
-            rpc = GrpcServer(self._service, self.dataplane, self.model_repository_extension)
-            await rpc.open()
+        http = HttpServer(self._service, self.dataplane, self.model_repository_extension, self._listener)
+        serving = asyncio.create_task(http.serve())
+        await self._pulse(http)
         gc.collect()
         gc.freeze()  # what is there now stays: no collection need look at it again
         sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-        logger.info("serving", extra={"fields": {"http_port": self._listener.getsockname()[1]}})
         ended = asyncio.create_task(told.wait())
-        await asyncio.wait((ended, serving), return_when=asyncio.FIRST_COMPLETED)
-        await self._drain(http, rpc)
+        pulsing = asyncio.create_task(pulse(self._service.loop_delay, functools.partial(self._pulse, http)))
+        await asyncio.wait((ended, serving, pulsing), return_when=asyncio.FIRST_COMPLETED)
+        await self._drain(http)
         await serving
+        pulsing.cancel()
+        if self._board is not None:
+            self._board.leave(self._place)
+        with contextlib.suppress(asyncio.CancelledError):
+            await pulsing
 
-    async def _drain(self, http: HttpServer, rpc: GrpcServer | None) -> None:
+    async def _pulse(self, http: HttpServer) -> None:
+        """Several times a second: the ports, the sign of life, and the connections that are overdue."""
+        has_model = self._service.loader.current is not None
+        if not self._service.draining:
+            others = self._board is not None and self._board.others_have_model(self._place)
+            await self._hold_ports(http, wanted=has_model or not others)
+        if self._board is not None:
+            self._board.beat(self._place, has_model=has_model and self._open)
+        self._pulses += 1
+        if self._pulses % SWEEP_PULSES == 0:
+            http.sweep()
+
+    async def _hold_ports(self, http: HttpServer, *, wanted: bool) -> None:
+        """Open while wanted: a worker without a model leaves them to those that have one, if there are any."""
+        if wanted and not self._open:
+            await http.open()
+            if self.enable_grpc:
+                self._rpc = GrpcServer(self._service, self.dataplane, self.model_repository_extension)
+                await self._rpc.open()
+            logger.info("serving", extra={"fields": {"http_port": self._listener.getsockname()[1]}})
+        elif self._open and not wanted:
+            http.leave_port()
+            if self._rpc is not None:
+                await self._rpc.close(0)
+                self._rpc = None
+        self._open = wanted
+
+    async def _drain(self, http: HttpServer) -> None:
         """Not ready first, so that routes change; then no new connection; then the rest."""
         drain = self._service.config.drain
         self._service.draining = True
         logger.info("draining", extra={"fields": {"seconds": drain.delay_seconds}})
         await asyncio.sleep(drain.delay_seconds)
         http.stop()
-        if rpc is not None:
-            await rpc.close(drain.timeout_seconds)
+        self._open = False
+        if self._rpc is not None:
+            await self._rpc.close(drain.timeout_seconds)

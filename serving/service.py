@@ -16,6 +16,7 @@ from feedrank.prediction_log import PredictionLog
 from feedrank.scoring import Ranking
 from serving.loader import Loaded, ModelLoader
 from serving.metrics import Metrics
+from serving.pulse import LoopDelay
 from serving.requests import RankRequest, RefusedError
 from serving.sources import SnapshotSource, model_source
 
@@ -51,6 +52,7 @@ class Service:
             runtime=runtime,
             on_reload=self.metrics.reloaded,
         )
+        self.loop_delay = LoopDelay()
         self.draining = False
         self._started = time.monotonic()
         self._stop = threading.Event()
@@ -155,6 +157,7 @@ class Service:
         """Brings metrics and the token up to date."""
         gauges = {
             "ready_workers": float(self.ready),
+            "event_loop_delay_seconds": self.loop_delay.worst(),
             "snapshot_failing": float(self.loader.snapshot_problem is not None),
         }
         self.metrics.refresh(self.log.status(), gauges)

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -16,8 +17,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+
+from serving.worker_board import LEAVING, WorkerBoard
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +29,13 @@ PREFIX = "feedrank-serving-"
 POLL_SECONDS = 0.2
 RESTART_SECONDS = 1.0
 KILL_MARGIN_SECONDS = 10.0
+HUNG_SECONDS = 20.0
+"""A worker whose event loop has stood still for so long is replaced."""
+START_SECONDS = 180.0
+"""The same for one that has not begun: it imports, on a machine that may be busy."""
+BOARD = "board"
+"""The file of the worker board in the runtime folder."""
+SPARE_DESCRIPTORS = 512
 
 
 @contextlib.contextmanager
@@ -67,12 +78,38 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def allow_descriptors(connections: int) -> None:
+    """Raises this process's limit of open files as far as it may, so that so many connections fit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+@dataclass
+class _Worker:
+    place: int
+    process: subprocess.Popen[bytes]
+    beats: int = 0
+    silent_seconds: float = 0.0
+
+
 class WorkerSet:
     """Keeps `count` copies of a command running until told to end."""
 
-    def __init__(self, command: Sequence[str], *, count: int, listener: socket.socket, drain_seconds: float) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        count: int,
+        board: WorkerBoard,
+        listener: socket.socket,
+        drain_seconds: float,
+    ) -> None:
         self._command = list(command)
         self._count = count
+        self._board = board
         self._listener = listener
         self._drain_seconds = drain_seconds
         self._stopping = False
@@ -81,24 +118,42 @@ class WorkerSet:
         """Returns the exit code: 0 if all workers ended well when told to."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        workers = [self._start() for _ in range(self._count)]
+        workers = [self._start(place) for place in range(self._count)]
         while not self._stopping:
             time.sleep(POLL_SECONDS)
             for place, worker in enumerate(workers):
-                if worker.poll() is not None and not self._stopping:
-                    logger.warning("worker %s ended with %s; starting another", worker.pid, worker.returncode)
+                if self._stopping:
+                    break
+                self._kill_if_hung(worker)
+                process = worker.process
+                if process.poll() is not None:
+                    logger.warning("worker %s ended with %s; starting another", process.pid, process.returncode)
+                    self._board.clear(place)
                     time.sleep(RESTART_SECONDS)
-                    workers[place] = self._start()
+                    workers[place] = self._start(place)
         self._listener.close()
         for worker in workers:
-            worker.terminate()
+            worker.process.terminate()
         deadline = time.monotonic() + self._drain_seconds + KILL_MARGIN_SECONDS
-        return max(_wait(worker, deadline) for worker in workers)
+        return max(_wait(worker.process, deadline) for worker in workers)
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self, place: int) -> _Worker:
         inherited = self._listener.fileno()
+        command = [*self._command, "--socket", str(inherited), "--place", str(place)]
         # A session of its own: an interrupt at the terminal reaches the workers through this process only.
-        return subprocess.Popen([*self._command, str(inherited)], pass_fds=[inherited], start_new_session=True)
+        return _Worker(place, subprocess.Popen(command, pass_fds=[inherited], start_new_session=True))
+
+    def _kill_if_hung(self, worker: _Worker) -> None:
+        """Counts rounds of this process, not seconds: if all were frozen together, nobody hangs."""
+        beats = self._board.beats(worker.place)
+        worker.silent_seconds = worker.silent_seconds + POLL_SECONDS if beats == worker.beats else 0.0
+        worker.beats = beats
+        leaving = self._drain_seconds + KILL_MARGIN_SECONDS
+        patience = {0: START_SECONDS, LEAVING: leaving}.get(beats, HUNG_SECONDS)
+        if worker.silent_seconds > patience:
+            logger.warning("worker %s has hung for %.0f s; killing it", worker.process.pid, worker.silent_seconds)
+            worker.process.kill()
+            worker.process.wait()
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
@@ -116,5 +171,5 @@ def _wait(worker: subprocess.Popen[bytes], deadline: float) -> int:
 
 
 def worker_command(arguments: Sequence[str], runtime: Path) -> list[str]:
-    """The command of a worker, but for the number of the inherited socket at its end."""
-    return [sys.executable, "-m", "serving", *arguments, "--runtime-directory", str(runtime), "--socket"]
+    """The command of a worker, but for its place and the inherited socket."""
+    return [sys.executable, "-m", "serving", *arguments, "--runtime-directory", str(runtime)]

@@ -12,8 +12,12 @@ class LimitsConfig(Section):
     """What a client may ask for, and when the predictor sheds load."""
 
     max_body_bytes: int = Field(default=1_048_576, ge=1024, description="of a body without its content coding")
+    head_timeout_seconds: float = Field(default=10.0, gt=0, description="for a client to send a request's head")
     body_timeout_seconds: float = Field(default=10.0, gt=0, description="for a client to send its body")
     max_concurrency: int = Field(default=512, ge=1, description="requests in progress per worker; more get 503")
+    max_connections: int = Field(
+        default=4096, ge=1, description="open HTTP connections per worker; on more, requests get 503"
+    )
     max_queue_delay_ms: float = Field(default=30.0, gt=0, description="a request that waited longer gets 503")
     retry_after_seconds: int = Field(default=1, ge=0, description="the Retry-After header of a 503")
     max_instances: int = Field(default=256, ge=1, description="requests in one V1 body")

@@ -1,0 +1,82 @@
+"""Several workers behind one port: who takes traffic, and who is replaced."""
+
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import tritonclient.grpc as triton_grpc
+from conftest import Predictor, running
+
+from serving.worker_board import WorkerBoard
+from serving.workers import BOARD, HUNG_SECONDS
+
+WORKER = "--place"
+BEATS = 20
+"""Of a worker that has started: two seconds."""
+
+
+def workers(predictor: Predictor) -> set[int]:
+    children = psutil.Process(predictor.process.pid).children()
+    return {child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE and WORKER in child.cmdline()}
+
+
+def asked(predictor: Predictor, path: str = "/v2/health/ready", *, times: int = 40) -> set[int]:
+    """The statuses of answers, each on a connection of its own, so that any worker may give them."""
+    return {httpx.get(predictor.url + path, timeout=20).status_code for _ in range(times)}
+
+
+def alive(board: WorkerBoard) -> int:
+    return min(board.beats(place) for place in range(2))
+
+
+def test_a_worker_without_a_model_takes_no_traffic_unless_all_are_without(models, tmp_path):
+    link = tmp_path / "champion"
+    link.symlink_to(tmp_path / "nowhere")
+    with running(tmp_path / "run", link, "--workers", "2", ready=False) as predictor:
+        assert asked(predictor, "/health", times=5) == {503}, "somebody answers the probes"
+        link.unlink()
+        link.symlink_to(models["v1.0.0"])
+        predictor.wait(lambda: predictor.metric("feedrank_ready_workers") == 2)
+        assert asked(predictor) == {200}
+        link.unlink()  # a worker that starts now finds no model
+        killed, left = sorted(workers(predictor))
+        board = board_of(left)
+        psutil.Process(killed).kill()
+        deadline = time.monotonic() + 90
+        while alive(board) < BEATS and time.monotonic() < deadline:
+            assert asked(predictor, times=10) == {200}
+            rpc = triton_grpc.InferenceServerClient(f"127.0.0.1:{predictor.grpc_port}")
+            assert rpc.is_server_ready()
+            rpc.close()
+        assert alive(board) >= BEATS, "the new one lives"
+        psutil.Process(left).kill()
+        predictor.wait(lambda: asked(predictor, "/health", times=5) == {503})
+        link.symlink_to(models["v1.0.1"])
+        predictor.wait(lambda: len(workers(predictor)) == 2 and asked(predictor, times=5) == {200})
+        assert predictor.stop() == 0
+
+
+def board_of(worker: int) -> WorkerBoard:
+    command = psutil.Process(worker).cmdline()
+    return WorkerBoard(Path(command[command.index("--runtime-directory") + 1]) / BOARD, count=2)
+
+
+def test_a_hung_worker_is_replaced_while_the_other_answers(models, tmp_path):
+    with running(tmp_path, models["v1.0.0"], "--workers", "2") as predictor:
+        predictor.wait(lambda: predictor.metric("feedrank_ready_workers") == 2)
+        before = workers(predictor)
+        predictor.http.close()  # whose connection may be the hung one's
+        hung = min(before)
+        psutil.Process(hung).send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + 3 * HUNG_SECONDS
+        while hung in workers(predictor) and time.monotonic() < deadline:
+            assert asked(predictor, times=1) == {200}
+            time.sleep(0.5)
+        assert hung not in workers(predictor)
+        assert "has hung for" in predictor.output.read_text()
+        with httpx.Client(base_url=predictor.url, timeout=20) as predictor.http:
+            predictor.wait(lambda: len(workers(predictor) - {hung}) == 2)
+            assert before - {hung} < workers(predictor), "the other went on"
+            assert asked(predictor) == {200}
