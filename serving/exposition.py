@@ -15,7 +15,14 @@ from prometheus_client.core import (
 
 from serving.metrics import BOUNDS_MS, Counts, summed
 
-SHARED_GAUGES = ("log_lag_seconds", "log_spool_bytes", "log_failing", "snapshot_failing", "event_loop_delay_seconds")
+SHARED_GAUGES = (
+    "log_lag_seconds",
+    "log_spool_bytes",
+    "log_failing",
+    "log_damaged_files",
+    "snapshot_failing",
+    "event_loop_delay_seconds",
+)
 
 
 def percentile_ms(buckets: list[int], share: float) -> float | None:

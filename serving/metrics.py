@@ -115,6 +115,7 @@ class Metrics:
                 "log_spool_bytes": log.spool_bytes,
                 "log_lag_seconds": log.lag_seconds,
                 "log_failing": float(log.error is not None),
+                "log_damaged_files": log.files_damaged,
                 **gauges,
             }
             counts.time = time.time()

@@ -126,6 +126,8 @@ class Service:
         found = [f"{part}: {problem}" for part, problem in parts.items() if problem]
         if log.rows_dropped:
             found.append(f"prediction log: {log.rows_dropped} rows dropped")
+        if log.files_damaged:
+            found.append(f"prediction log: {log.files_damaged} damaged files kept aside in the spool")
         return found
 
     def health(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from feedrank.prediction_log import spool
 from feedrank.prediction_log.destination import Destination
 from feedrank.prediction_log.rows import log_rows
+from feedrank.prediction_log.spool_files import read_file
 
 POLL_SECONDS = 0.25
 TAKE_OVER_SECONDS = 10.0
@@ -35,19 +36,36 @@ class Progress:
     recovered_rows: int = 0
     files: int = 0
     error: str | None = None
+    damage: str | None = None
+    """Of the last file that was kept aside."""
 
 
-def convert(path: Path, destination: Destination) -> int:
-    """Writes a spool file's rows to the log and deletes it; returns the rows."""
+@dataclass(frozen=True)
+class Converted:
+    """What became of a spool file."""
+
+    rows: int
+    damage: str | None
+
+
+def convert(path: Path, destination: Destination) -> Converted:
+    """Writes a spool file's rows to the log and deletes it. A damaged one is kept aside once its rest is written."""
     boot = path.parent.name
-    batches = list(spool.read_file(path))
-    rows = 0
-    if batches:
-        table = log_rows(pa.Table.from_batches(batches), boot=boot)
-        destination.write(table, name=f"part-{boot}-{path.stem}.parquet")
-        rows = table.num_rows
-    path.unlink(missing_ok=True)
-    return rows
+    contents = read_file(path)
+    rows, damage = 0, contents.damage
+    if contents.batches:
+        try:
+            table = log_rows(pa.Table.from_batches(contents.batches), boot=boot)
+        except (pa.ArrowException, ValueError, KeyError, IndexError) as error:  # whole messages with wrong content
+            damage = f"{path}: {type(error).__name__}: {error}"
+        else:
+            destination.write(table, name=f"part-{boot}-{path.stem}.parquet")
+            rows = table.num_rows
+    if damage is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.rename(path.with_suffix(spool.DAMAGED_SUFFIX))
+    return Converted(rows, damage)
 
 
 class Compactor:
@@ -60,8 +78,7 @@ class Compactor:
     def convert_own(self) -> None:
         """Converts what the living predictor has closed."""
         for path in spool.closed_files(self._own):
-            self.progress.rows += convert(path, self._destination)
-            self.progress.files += 1
+            self._convert(path)
 
     def convert_dead(self) -> None:
         """Takes over the folders of dead predictors."""
@@ -71,13 +88,17 @@ class Compactor:
                 continue
             try:
                 for path in spool.closed_files(directory):
-                    rows = convert(path, self._destination)
-                    self.progress.rows += rows
-                    self.progress.recovered_rows += rows
-                    self.progress.files += 1
+                    self.progress.recovered_rows += self._convert(path)
                 spool.remove_if_empty(directory)
             finally:
                 os.close(lock)
+
+    def _convert(self, path: Path) -> int:
+        converted = convert(path, self._destination)
+        self.progress.rows += converted.rows
+        self.progress.files += 1
+        self.progress.damage = converted.damage or self.progress.damage
+        return converted.rows
 
     def round(self, *, dead_too: bool) -> bool:
         """One round over the spool; False when it failed and must be tried again."""

@@ -45,6 +45,8 @@ class LogStatus:
     lag_seconds: float
     """Age of the oldest prediction that is not yet in the log's files."""
     error: str | None
+    files_damaged: int
+    """Spool files that were kept aside, of all processes."""
 
     @property
     def rows_pending(self) -> int:
@@ -67,8 +69,7 @@ class PredictionLog:
         self._empty: deque[RequestBuffer] = deque([RequestBuffer()], maxlen=SPARE_BUFFERS)
         self._requests = self._spooled = self._rows_queued = self._rows_dropped = 0
         self._file_opened = self._measured = time.monotonic()
-        self._oldest: float | None = None
-        self._spool_bytes = 0
+        self._spool = spool.Measure()
         self._spool_error: str | None = None
         self._compactor = CompactorProcess(self._root, self._boot, config.directory)
         self._deadline = 0.0
@@ -79,7 +80,7 @@ class PredictionLog:
     @property
     def full(self) -> bool:
         """No room: the policy `when_full` applies."""
-        return self._requests - self._spooled >= self._max_requests or self._spool_bytes >= self._max_spool_bytes
+        return self._requests - self._spooled >= self._max_requests or self._spool.bytes >= self._max_spool_bytes
 
     @property
     def sheds(self) -> bool:
@@ -113,9 +114,10 @@ class PredictionLog:
             rows_recovered=report.get("recovered_rows", 0),
             rows_dropped=self._rows_dropped,
             queue_requests=self._requests - self._spooled,
-            spool_bytes=self._spool_bytes,
-            lag_seconds=0.0 if self._oldest is None else time.time() - self._oldest,
+            spool_bytes=self._spool.bytes,
+            lag_seconds=0.0 if self._spool.oldest is None else time.time() - self._spool.oldest,
             error=self._spool_error or compactor.write_error or compactor.error,
+            files_damaged=self._spool.damaged,
         )
 
     def close(self, *, timeout_seconds: float) -> LogStatus:
@@ -126,7 +128,7 @@ class PredictionLog:
         self._measure()
         self._compactor.finish(max(self._deadline - time.monotonic(), 0.1))
         with contextlib.suppress(OSError):
-            self._spool_bytes, self._oldest = spool.measure(self._root)
+            self._spool = spool.measure(self._root)
         return self.status()
 
     def _run(self) -> None:
@@ -179,10 +181,10 @@ class PredictionLog:
 
     def _measure(self) -> None:
         try:
-            self._spool_bytes, self._oldest = spool.measure(self._root)
+            self._spool = spool.measure(self._root)
         except OSError as error:
             self._spool_error = f"spool: {error}"
-        if self._spool_bytes:
+        if self._spool.bytes:
             self._compactor.keep_running()
 
 
@@ -197,6 +199,7 @@ class CompactorProcess:
         """Why the log's files can't be written."""
         self.error: str | None = None
         """Why the process itself is not well."""
+        self._damage: str | None = None
         self._done: dict[str, int] = {}
         self._started = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -228,7 +231,9 @@ class CompactorProcess:
             report = json.loads(line)
             if report["error"] and not self.write_error:
                 logger.warning("predictions can't be written to the log: %s", report["error"])
-            self.write_error = report["error"]
+            if report["damage"] and report["damage"] != self._damage:
+                logger.warning("a damaged spool file was kept aside as *%s: %s", spool.DAMAGED_SUFFIX, report["damage"])
+            self.write_error, self._damage = report["error"], report["damage"]
             self.report = {key: report[key] + done for key, done in self._done.items()}
             self.error = None
 

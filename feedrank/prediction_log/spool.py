@@ -1,20 +1,22 @@
 """The spool: predictions on local disk until they are in the log.
 
 Each predictor process has a folder `SPOOL/BOOT/`, locked while it lives, with Arrow streams of one row per request:
-`NUMBER.open` while it is appended to, `NUMBER.arrows` when it is closed. A stream whose last message was cut off by
-a crash is readable up to there.
+`NUMBER.open` while it is appended to, `NUMBER.arrows` when it is closed, `NUMBER.damaged` when something in it could
+not be read (`spool_files.py`) and a person should look at it.
 """
 
+import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from feedrank.prediction_log.buffers import ITEM_IDS, SPOOL
+from feedrank.prediction_log.spool_files import END_MARK
 
-OPEN_SUFFIX, CLOSED_SUFFIX, LOCK_NAME = ".open", ".arrows", "lock"
+OPEN_SUFFIX, CLOSED_SUFFIX, DAMAGED_SUFFIX, LOCK_NAME = ".open", ".arrows", ".damaged", "lock"
 
 
 class SpoolWriter:
@@ -42,7 +44,7 @@ class SpoolWriter:
         self._write(batch.serialize())
         self.rows += len(batch[ITEM_IDS].values)
 
-    def _write(self, message: pa.Buffer) -> None:
+    def _write(self, message: pa.Buffer | bytes) -> None:
         rest = memoryview(message)
         try:
             while rest:
@@ -55,6 +57,8 @@ class SpoolWriter:
     def close_file(self) -> None:
         """Hands the open file, if there is one, to the compactor."""
         if self._file >= 0:
+            with contextlib.suppress(OSError):  # a full disk: the mark only helps to find damage
+                self._write(END_MARK)
             os.close(self._file)
             path = self._path(OPEN_SUFFIX)
             path.rename(path.with_suffix(CLOSED_SUFFIX))
@@ -91,17 +95,6 @@ class SpoolWriter:
             self._lock = -1
 
 
-def read_file(path: Path) -> Iterator[pa.RecordBatch]:
-    """The whole batches of a spool file; what a crash cut off at its end is left out."""
-    with path.open("rb") as file:
-        try:
-            reader = pa.ipc.open_stream(file)
-            while True:
-                yield reader.read_next_batch()
-        except (StopIteration, pa.ArrowInvalid, OSError):
-            return
-
-
 def closed_files(directory: Path) -> list[Path]:
     """The files that may be converted, oldest first."""
     return sorted(directory.glob(f"*{CLOSED_SUFFIX}"))
@@ -135,7 +128,23 @@ def remove_if_empty(directory: Path) -> None:
         directory.rmdir()
 
 
-def measure(root: Path) -> tuple[int, float | None]:
-    """Bytes of all spool files, and when the oldest of them was begun (seconds since 1970)."""
-    stats = [path.stat() for path in root.glob("*/*[0-9]*.*") if path.exists()]
-    return sum(s.st_size for s in stats), min((s.st_ctime for s in stats), default=None)
+@dataclass(frozen=True)
+class Measure:
+    """What lies in the spool of all processes."""
+
+    bytes: int = 0
+    oldest: float | None = None
+    """When the oldest file that is still to be converted was begun (seconds since 1970)."""
+    damaged: int = 0
+    """Files that were kept aside."""
+
+
+def measure(root: Path) -> Measure:
+    """The spool's present state."""
+    stats, damaged = [], 0
+    for path in root.glob("*/*[0-9]*.*"):
+        if path.suffix == DAMAGED_SUFFIX:
+            damaged += 1
+        elif path.exists():
+            stats.append(path.stat())
+    return Measure(sum(s.st_size for s in stats), min((s.st_ctime for s in stats), default=None), damaged)

@@ -23,7 +23,15 @@ def exposed() -> set[str]:
         reloads={"failed": 1},
         log_counts=dict.fromkeys(("rows_queued", "rows_written", "rows_recovered", "rows_dropped"), 1),
         gauges=dict.fromkeys(
-            ("log_queue_requests", "log_spool_bytes", "log_lag_seconds", "log_failing", "ready_workers"), 1.0
+            (
+                "log_queue_requests",
+                "log_spool_bytes",
+                "log_lag_seconds",
+                "log_failing",
+                "log_damaged_files",
+                "ready_workers",
+            ),
+            1.0,
         ),
     )
     moment = datetime(2026, 1, 1, tzinfo=UTC)

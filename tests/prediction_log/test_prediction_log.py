@@ -21,9 +21,10 @@ from feedrank.config.serving import LogConfig
 from feedrank.errors import DataError
 from feedrank.prediction_log import PredictionLog, export_csv, read_log
 from feedrank.prediction_log.buffers import MAX_REQUESTS, RequestBuffer
-from feedrank.prediction_log.compactor import Compactor, convert
+from feedrank.prediction_log.compactor import Compactor, Converted, convert
 from feedrank.prediction_log.destination import Destination
-from feedrank.prediction_log.spool import SpoolWriter, read_file
+from feedrank.prediction_log.spool import SpoolWriter
+from feedrank.prediction_log.spool_files import read_file
 from feedrank.scoring import Ranking
 from feedrank.scoring.features import MATRIX_COLUMNS, RequestFeatures
 
@@ -121,7 +122,7 @@ def test_every_request_is_in_the_log_once_in_the_partition_of_its_day(tmp_path_f
         for user, (n, day) in enumerate(zip(sizes, days, strict=False))
     ]
     file = spooled(folder, *([request] for request in requests))
-    assert convert(file, Destination.of(str(folder / "log"))) == sum(sizes)
+    assert convert(file, Destination.of(str(folder / "log"))) == Converted(sum(sizes), None)
     table = read_log(folder / "log")
     assert sorted(table[schema.USER_ID].to_pylist()) == sorted(u for u, n in enumerate(sizes) for _ in range(n))
     assert len(set(table[schema.PREDICTION_ID].to_pylist())) == sum(sizes)
@@ -137,7 +138,9 @@ def test_what_a_crash_cut_off_is_left_out_and_the_rest_is_kept(tmp_path):
     seen = set()
     for size in range(whole, 0, -97):
         os.truncate(file, size)
-        seen.add(sum(batch.num_rows for batch in read_file(file)))
+        contents = read_file(file)
+        seen.add(sum(batch.num_rows for batch in contents.batches))
+        assert contents.damage is None
     assert seen == {0, 1, 2, 3}
 
 
@@ -186,7 +189,7 @@ def test_a_failed_write_leaves_the_spool_as_it_was(tmp_path, monkeypatch):
     writer.append(batch_of(ranking(3), first_counter=1))
     writer.release()
     file = next((tmp_path / "spool" / "boot").glob("*.arrows"))
-    assert [user for batch in read_file(file) for user in batch[schema.USER_ID].to_pylist()] == [1, 3]
+    assert [user for batch in read_file(file).batches for user in batch[schema.USER_ID].to_pylist()] == [1, 3]
 
 
 def test_more_than_a_buffer_holds_is_written_in_order(tmp_path):

@@ -122,3 +122,32 @@ def test_a_full_disk_is_survived(models, tmp_path):
         assert {user: rows[user] for user in answered} == dict.fromkeys(answered, 100)
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_a_damaged_spool_file_is_kept_and_shows_until_it_is_dealt_with(models, tmp_path):
+    environment = {"LOG__FILE_INTERVAL_SECONDS": "60"}
+    with running(tmp_path, models["v1.0.0"], environment=environment) as predictor:
+        for user in (1, 2, 3):
+            assert predictor.predict(user, [1, 2, 3]).status_code == 200
+            time.sleep(0.5)  # each a batch of its own
+        for process in [*psutil.Process(predictor.process.pid).children(), psutil.Process(predictor.process.pid)]:
+            process.kill()
+        predictor.process.wait()
+    [file] = (tmp_path / "spool").rglob("*.open")
+    data = file.read_bytes()
+    second = data.find(b"\xff\xff\xff\xff", len(data) // 2 - 200)
+    file.write_bytes(data[:second] + b"damage!!" + data[second + 8 :])
+    with running(tmp_path, models["v1.0.0"], environment=environment) as predictor:
+        predictor.wait(lambda: predictor.metric("feedrank_log_damaged_files") == 1)
+        health = predictor.health()
+        assert (health["status"], predictor.predict(4, [1]).status_code) == ("degraded", 200)
+        assert "1 damaged files kept aside" in health["problems"][0]
+        [aside] = (tmp_path / "spool").rglob("*.damaged")
+        predictor.wait(
+            lambda: any(str(file.with_suffix(".arrows")) in line["message"] for line in log_lines(predictor))
+        )
+        users = set(read_log(predictor.log_directory)[schema.USER_ID].to_pylist())
+        assert 1 in users
+        assert len(users) == 2
+        aside.unlink()
+        predictor.wait(lambda: predictor.health()["status"] == "ok")
