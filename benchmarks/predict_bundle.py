@@ -16,6 +16,7 @@ from feedrank.model.bundle import ITEM_IDS, USER_IDS, DateRange, ModelMetadata, 
 
 END = datetime(2024, 11, 15, 12, tzinfo=UTC)
 """The cut-off of the snapshots."""
+DEFAULT_FEATURES = FeatureConfig()
 DAYS = 90
 EMBEDDING_SD = 0.2
 
@@ -53,7 +54,14 @@ def random_interactions(size: Size, *, seed: int = 0) -> pa.Table:
 
 
 def write_random_bundle(
-    directory: Path, *, config: ModelConfig, size: Size, version: str = "v1.0.0", seed: int = 0
+    directory: Path,
+    *,
+    config: ModelConfig,
+    size: Size,
+    version: str = "v1.0.0",
+    seed: int = 0,
+    features: FeatureConfig = DEFAULT_FEATURES,
+    trained_until: datetime = END,
 ) -> Path:
     """Writes a sealed bundle into a new folder.
 
@@ -76,16 +84,16 @@ def write_random_bundle(
     directory.mkdir(parents=True)
     write_bundle(
         directory,
-        metadata=_metadata(config, version),
+        metadata=_metadata(config, version, features=features, trained_until=trained_until),
         config=config,
         arrays={**arrays, USER_IDS: user_ids, ITEM_IDS: item_ids},
-        snapshot=take_snapshot(random_interactions(size, seed=seed), cutoff=END, config=FeatureConfig()),
+        snapshot=take_snapshot(random_interactions(size, seed=seed), cutoff=END, config=features),
     )
     seal(directory)
     return directory
 
 
-def _metadata(config: ModelConfig, version: str) -> ModelMetadata:
+def _metadata(config: ModelConfig, version: str, *, features: FeatureConfig, trained_until: datetime) -> ModelMetadata:
     return ModelMetadata(
         model_id=str(uuid.uuid4()),
         model_version=version,
@@ -94,8 +102,10 @@ def _metadata(config: ModelConfig, version: str) -> ModelMetadata:
         model_type=config.model_type,
         metrics={},
         feature_schema_version=schema.FEATURE_SCHEMA_VERSION,
-        feature_fingerprint=schema.feature_fingerprint(),
-        training_data_date_range=DateRange(start=str((END - timedelta(days=DAYS)).date()), end=str(END.date())),
+        feature_fingerprint=features.fingerprint,
+        training_data_date_range=DateRange(
+            start=str((END - timedelta(days=DAYS)).date()), end=str(trained_until.date())
+        ),
         config_fingerprint="random",
         data_fingerprint="random",
         git_commit="none",

@@ -11,6 +11,7 @@ from components.images import IMAGES
 def promote(
     registration: dsl.Input[dsl.Markdown],
     *,
+    validated: dsl.Input[dsl.Dataset],
     features: dsl.Input[dsl.Dataset],
     decision: dsl.Output[dsl.Markdown],
     comparison_metrics: dsl.Output[dsl.Metrics],
@@ -36,6 +37,7 @@ def promote(
         result = promote_if_better(
             promoter.registry.version(int(registration.metadata["number"])),
             trigger=request,
+            interactions=Path(validated.path) / "clean",
             features=Path(features.path),
             config=config,
             promoter=promoter,

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from feedrank import mlflow_settings, schema, storage
+from feedrank.config.data import FeatureConfig
 from feedrank.config.model import ModelConfig, RegistryConfig
 from feedrank.data.links import link_tree
 from feedrank.errors import RegistryError
@@ -57,19 +58,25 @@ class RegisteredModel:
 
 
 def next_version(previous: ModelMetadata | None, current: ModelMetadata) -> str:
-    """The version that follows `previous`: major for another feature schema, minor for another architecture or
-    configuration, patch for a retraining (spec 2.7)."""
+    """The version that follows `previous`: major for other features (schema or constants), minor for another
+    architecture or configuration, patch for a retraining (spec 2.7)."""
     if previous is None:
         return "v1.0.0"
     match = re.fullmatch(r"v(\d+)\.(\d+)\.(\d+)", previous.model_version)
     if match is None:
         raise RegistryError(f"model version '{previous.model_version}' is not of the form v1.2.3; correct its tag")
     major, minor, patch = map(int, match.groups())
-    if previous.feature_fingerprint != current.feature_fingerprint:
+    if _fingerprint_of_features(previous) != _fingerprint_of_features(current):
         return f"v{major + 1}.0.0"
     if previous.config_fingerprint != current.config_fingerprint:
         return f"v{major}.{minor + 1}.0"
     return f"v{major}.{minor}.{patch + 1}"
+
+
+def _fingerprint_of_features(metadata: ModelMetadata) -> str:
+    """Releases before the constants counted stored the columns' fingerprint; then the constants are the defaults."""
+    stored = metadata.feature_fingerprint
+    return FeatureConfig().fingerprint if stored == schema.column_fingerprint() else stored
 
 
 class Registry:

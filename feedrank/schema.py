@@ -5,6 +5,8 @@ All timestamps are UTC with microsecond resolution.
 """
 
 import hashlib
+import json
+from collections.abc import Mapping
 
 import pyarrow as pa
 
@@ -118,10 +120,25 @@ PREDICTION_LOG = pa.schema(
 )
 
 
-def feature_fingerprint() -> str:
+def column_fingerprint() -> str:
     """SHA-256 (hex, 16 digits) over names, order and types of the feature columns.
 
-    It is stored with every model; a predictor whose own fingerprint differs refuses the model.
+    Releases before the constants counted stored it as the fingerprint of their features.
     """
-    text = ",".join(f"{field.name}:{field.type}" for field in FEATURE_FIELDS)
-    return hashlib.sha256(f"{FEATURE_SCHEMA_VERSION};{text}".encode()).hexdigest()[:16]
+    return _fingerprint(_columns())
+
+
+def feature_fingerprint(constants: Mapping[str, float]) -> str:
+    """SHA-256 (hex, 16 digits) over the feature columns and the constants of their definitions.
+
+    It is stored with every model and snapshot; a model is served and compared only on features of its own fingerprint.
+    """
+    return _fingerprint(f"{_columns()};{json.dumps(dict(constants), sort_keys=True)}")
+
+
+def _columns() -> str:
+    return f"{FEATURE_SCHEMA_VERSION};" + ",".join(f"{field.name}:{field.type}" for field in FEATURE_FIELDS)
+
+
+def _fingerprint(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

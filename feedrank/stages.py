@@ -34,7 +34,7 @@ from feedrank.errors import ConfigError, DataError
 from feedrank.evaluation.evaluate import Evaluation, evaluate
 from feedrank.features.aggregates import EVENT_COLUMNS
 from feedrank.features.offline import compute_features
-from feedrank.features.snapshot import save_snapshot, take_snapshot
+from feedrank.features.snapshot import load_info, load_snapshot, save_snapshot, take_snapshot
 from feedrank.model.bundle import (
     EPOCHS_FILE,
     REFERENCE_FOLDER,
@@ -182,10 +182,10 @@ def train_ranker(
 
     An interrupted run goes on from `.<output>.checkpoint` beside the output.
     """
-    from feedrank.features.snapshot import load_snapshot
     from feedrank.model.training import Trainer
 
     split, train, validation, test = load_features(features)
+    snapshot = load_snapshot(features / SNAPSHOT_FOLDER)
     checkpoint = output.with_name(f".{output.name}.checkpoint")
     with storage.new_directory(output) as fresh:
         trained = Trainer(
@@ -205,7 +205,7 @@ def train_ranker(
             model_type=config.model.model_type,
             metrics={},
             feature_schema_version=schema.FEATURE_SCHEMA_VERSION,
-            feature_fingerprint=schema.feature_fingerprint(),
+            feature_fingerprint=snapshot.info.feature_fingerprint,
             training_data_date_range=DateRange(
                 start=split.train.start.date().isoformat(), end=split.train.end.date().isoformat()
             ),
@@ -213,7 +213,6 @@ def train_ranker(
             data_fingerprint=data_fingerprint,
             git_commit=_git_commit(),
         )
-        snapshot = load_snapshot(features / SNAPSHOT_FOLDER)
         write_bundle(fresh, metadata=metadata, config=config.model, arrays=trained.arrays, snapshot=snapshot)
         storage.write_text(fresh / EPOCHS_FILE, json.dumps([e.model_dump() for e in trained.epochs], indent=2))
         seal(fresh)
@@ -256,6 +255,7 @@ def evaluate_ranker(
     from feedrank.evaluation.report import write_report
 
     bundle = load_bundle(model)
+    bundle.check_features(load_info(features / SNAPSHOT_FOLDER), features)
     _, train, _, test = load_features(features)
     scores = bundle.score_table(test)
     oracle = None if truth is None else oracle_scores(truth)

@@ -39,12 +39,15 @@ def automated_retraining(
             input_paths=input_paths, mapping=mapping, data_date="", config_overrides=config_overrides
         )
         configured(source, "Fetch recent data", stage="data", cached=False)
-        history = feature_steps(source.outputs["interactions"], drift_expected=True, config_overrides=config_overrides)
+        validation, history = feature_steps(
+            source.outputs["interactions"], drift_expected=True, config_overrides=config_overrides
+        )
         chosen = choose_window(history=history.outputs["features"], config_overrides=config_overrides)
         configured(chosen, "Choose recent rows and replay", stage="data")
         _, registration = training_steps(chosen.outputs["window"], synthetic=False, config_overrides=config_overrides)
         promotion = promote(
             registration=registration.outputs["registration"],
+            validated=validation.outputs["validated"],
             features=chosen.outputs["window"],
             trigger=check.outputs["trigger"],
             monitoring_directory=monitoring_directory,

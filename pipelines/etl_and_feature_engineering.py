@@ -33,7 +33,7 @@ def etl_and_feature_engineering(
         input_paths=input_paths, mapping=mapping, data_date=data_date, config_overrides=config_overrides
     )
     configured(source, "Generate or ingest interactions", stage="data", cached=False)
-    features = feature_steps(source.outputs["interactions"], drift_expected=False, config_overrides=config_overrides)
+    _, features = feature_steps(source.outputs["interactions"], drift_expected=False, config_overrides=config_overrides)
     with dsl.If(start_training == True, name="Model training"):  # noqa: E712 - KFP compiles the comparison
         gated_training_steps(
             features.outputs["features"], synthetic=source.outputs["synthetic"], config_overrides=config_overrides

@@ -52,13 +52,13 @@ def _mount(task: dsl.PipelineTask) -> None:
 
 def feature_steps(
     interactions: PipelineChannel, *, drift_expected: bool, config_overrides: PipelineChannel
-) -> dsl.PipelineTask:
-    """Validate, stop unless the batch passed, compute features (the task returned)."""
+) -> tuple[dsl.PipelineTask, dsl.PipelineTask]:
+    """Validate, stop unless the batch passed, compute features; the tasks of validation and features."""
     validation = validate(interactions=interactions, drift_expected=drift_expected, config_overrides=config_overrides)
     configured(validation, "Validate interactions", stage="data", cached=False)
     check = required(validation, "passed", "Stop if the validation failed")
     features = compute_features(validated=validation.outputs["validated"], config_overrides=config_overrides)
-    return configured(features.after(check), "Compute features", stage="data")
+    return validation, configured(features.after(check), "Compute features", stage="data")
 
 
 def required(judgement: dsl.PipelineTask, passed: str, display_name: str) -> dsl.PipelineTask:

@@ -49,7 +49,9 @@ def build(bundle_directory: Path, snapshot_directory: Path | None) -> ServedMode
     bundle = load_bundle(bundle_directory)
     snapshot = bundle.snapshot
     if snapshot_directory is not None:
-        snapshot = max(snapshot, load_snapshot(snapshot_directory), key=lambda known: known.info.cutoff)
+        published = load_snapshot(snapshot_directory)
+        bundle.check_features(published.info, snapshot_directory)
+        snapshot = max(snapshot, published, key=lambda known: known.info.cutoff)
     return ServedModel(
         scorer=Scorer.build(bundle, snapshot),
         version=bundle.metadata.model_version,

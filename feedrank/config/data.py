@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from feedrank import schema
 from feedrank.config.base import Section
 from feedrank.config.ingest import IngestConfig
 from feedrank.config.validation import ValidationConfig
@@ -91,6 +92,16 @@ class FeatureConfig(Section):
     item_ctr_prior_weight: float = Field(default=20.0, gt=0)
     popularity_half_life_days: float = Field(default=14.0, gt=0)
     recency_half_life_hours: float = Field(default=24.0, gt=0)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the features that these constants define."""
+        return schema.feature_fingerprint(self.model_dump())
+
+    def differences(self, other: "FeatureConfig") -> str:
+        """What differs from other constants, such as `item_ctr_prior_weight 20.0 instead of 9.0`; else ""."""
+        own, others = self.model_dump(), other.model_dump()
+        return ", ".join(f"{name} {own[name]} instead of {others[name]}" for name in own if own[name] != others[name])
 
 
 class SplitConfig(Section):

@@ -29,6 +29,7 @@ from feedrank.features.definitions import (
 )
 from feedrank.tables import COMPRESSION, read_parquet
 
+INFO_FILE = "snapshot.json"
 CURRENT = "current"
 """The published snapshot, in a folder of published ones."""
 PUBLISHED = re.compile(r"\d{8}T\d{12}-\d{8}T\d{12}")
@@ -117,7 +118,7 @@ def take_snapshot(interactions: pa.Table, *, cutoff: datetime, config: FeatureCo
     info = SnapshotInfo(
         cutoff=cutoff.astimezone(UTC),
         feature_schema_version=schema.FEATURE_SCHEMA_VERSION,
-        feature_fingerprint=schema.feature_fingerprint(),
+        feature_fingerprint=config.fingerprint,
         feature_config=config,
         impressions=len(events.times_us),
         clicks=int(events.clicks.sum(dtype=np.int64)),
@@ -184,7 +185,7 @@ def save_snapshot(snapshot: Snapshot, directory: Path) -> None:
         PAIR_IMPRESSIONS.name: pairs.impressions,
     }
     pq.write_table(pa.table(columns), directory / "user_item.parquet", compression=COMPRESSION)
-    storage.write_text(directory / "snapshot.json", snapshot.info.model_dump_json(indent=2))
+    storage.write_text(directory / INFO_FILE, snapshot.info.model_dump_json(indent=2))
 
 
 def publish_snapshot(source: Path, directory: Path) -> Path:
@@ -217,16 +218,7 @@ def load_snapshot(directory: Path) -> Snapshot:
         BundleError: it is of another feature schema than this code.
         DataError: a table is missing or unreadable.
     """
-    path = directory / "snapshot.json"
-    try:
-        info = SnapshotInfo.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: can't be read ({error}); write the snapshot again") from error
-    if info.feature_fingerprint != schema.feature_fingerprint():
-        raise BundleError(
-            f"{path}: feature schema {info.feature_schema_version} ({info.feature_fingerprint}), this code has "
-            f"{schema.FEATURE_SCHEMA_VERSION} ({schema.feature_fingerprint()}); compute the features again"
-        )
+    info = load_info(directory)
     users = _load_entities(directory / "users.parquet", schema.USER_ID, Entity.USER)
     items = _load_entities(directory / "items.parquet", schema.ITEM_ID, Entity.ITEM)
     pairs = read_parquet(directory / "user_item.parquet")
@@ -237,6 +229,28 @@ def load_snapshot(directory: Path) -> Snapshot:
         len(users.ids),
     )
     return Snapshot(info, users, items, table)
+
+
+def load_info(directory: Path) -> SnapshotInfo:
+    """Reads what a snapshot says of itself.
+
+    One of a release before the constants counted gets the fingerprint of those that it names.
+
+    Raises:
+        BundleError: it is missing, or of another feature schema than this code.
+    """
+    path = directory / INFO_FILE
+    try:
+        info = SnapshotInfo.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: can't be read ({error}); write the snapshot again") from error
+    fingerprint = info.feature_config.fingerprint
+    if info.feature_fingerprint not in (fingerprint, schema.column_fingerprint()):
+        raise BundleError(
+            f"{path}: feature schema {info.feature_schema_version} ({info.feature_fingerprint}), this code has "
+            f"{schema.FEATURE_SCHEMA_VERSION} ({fingerprint} with the same constants); compute the features again"
+        )
+    return info.model_copy(update={"feature_fingerprint": fingerprint})
 
 
 def _load_entities(path: Path, key: str, entity: Entity) -> EntityTable:

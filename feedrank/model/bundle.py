@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from feedrank import schema, storage
+from feedrank.config.data import FeatureConfig
 from feedrank.config.model import ModelConfig, ModelType
 from feedrank.errors import BundleError
 from feedrank.features.aggregates import Ints
-from feedrank.features.snapshot import Snapshot, load_snapshot, save_snapshot
+from feedrank.features.snapshot import Snapshot, SnapshotInfo, load_info, load_snapshot, save_snapshot
 from feedrank.model import forward
 from feedrank.model.inputs import Floats, to_inputs
 
@@ -71,11 +72,27 @@ class ModelBundle:
     config: ModelConfig
     arrays: Mapping[str, NDArray[Any]]
     directory: Path
+    features: FeatureConfig
+    """Constants of the features that it was trained on, and understands."""
 
     @cached_property
     def snapshot(self) -> Snapshot:
         """The online features beside the model."""
         return load_snapshot(self.directory / SNAPSHOT_FOLDER)
+
+    def check_features(self, info: SnapshotInfo, source: Path) -> None:
+        """Refuses a snapshot, or the features beside it, of other constants than the model was trained with.
+
+        Raises:
+            BundleError: names both sides.
+        """
+        if differences := info.feature_config.differences(self.features):
+            raise BundleError(
+                f"{source}: features of other constants than those of the model {self.metadata.model_version}: "
+                f"{differences} ({info.feature_fingerprint} instead of {self.metadata.feature_fingerprint}); "
+                "compute the features with the model's constants (data_config.yaml: features), or train a model with "
+                "the new ones and promote it"
+            )
 
     @property
     def reference_directory(self) -> Path:
@@ -147,15 +164,19 @@ def load_bundle(directory: Path) -> ModelBundle:
     """
     verify(directory)
     metadata = _read(directory / METADATA_FILE, ModelMetadata)
-    if metadata.feature_fingerprint != schema.feature_fingerprint():
+    own = load_info(directory / SNAPSHOT_FOLDER)
+    if metadata.feature_fingerprint not in (own.feature_fingerprint, schema.column_fingerprint()):
         raise BundleError(
             f"{directory}: the model was trained on feature schema {metadata.feature_schema_version} "
             f"({metadata.feature_fingerprint}), this code has {schema.FEATURE_SCHEMA_VERSION} "
-            f"({schema.feature_fingerprint()}); train again or serve it with the code it was trained with"
+            f"({own.feature_fingerprint} with the constants of its snapshot); train again or serve it with the code "
+            "it was trained with"
         )
+    # A release before the constants counted knew the columns' fingerprint only; its snapshot names the constants.
+    metadata = metadata.model_copy(update={"feature_fingerprint": own.feature_fingerprint})
     folder = directory / ARRAYS_FOLDER
     arrays = {file.stem: np.load(file, mmap_mode="r") for file in sorted(folder.glob("*.npy"))}
-    return ModelBundle(metadata, _read(directory / CONFIG_FILE, ModelConfig), arrays, directory)
+    return ModelBundle(metadata, _read(directory / CONFIG_FILE, ModelConfig), arrays, directory, own.feature_config)
 
 
 def verify(directory: Path) -> None:

@@ -49,6 +49,7 @@ class ReferenceInfo(BaseModel):
 
     model_version: str
     feature_fingerprint: str
+    """Of the columns; the constants are those of the bundle around it, whose predictions alone it is compared with."""
     metrics: dict[str, float]
     """Of the test split; `auc` and `log_loss` are always there."""
     label_rate: float
@@ -108,7 +109,7 @@ def build_reference(
     scores, bins = _score_sample(test, test_scores, config)
     info = ReferenceInfo(
         model_version=model_version,
-        feature_fingerprint=schema.feature_fingerprint(),
+        feature_fingerprint=schema.column_fingerprint(),
         metrics={name: float(value) for name, value in metrics.items()},
         label_rate=float(test[schema.TARGET].to_numpy().mean()),
         history_start=_to_datetime(timestamps_us(train).min()),
@@ -142,10 +143,10 @@ def load_reference(directory: Path) -> Reference:
         raise DataError(f"{path}: can't be read ({error}); train a model, its bundle has a reference") from error
     except ValidationError as error:
         raise DataError(f"{path}: not a valid reference ({error}); train the model again") from error
-    if info.feature_fingerprint != schema.feature_fingerprint():
+    if info.feature_fingerprint != schema.column_fingerprint():
         raise DataError(
             f"{path}: reference of feature schema {info.feature_fingerprint}, this code has "
-            f"{schema.feature_fingerprint()}; monitor with the image that the model was trained with"
+            f"{schema.column_fingerprint()}; monitor with the image that the model was trained with"
         )
     return Reference(
         info=info,

@@ -6,6 +6,7 @@ worse, no slice loses more than the limit, its gates were met, and scoring takes
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +15,16 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from feedrank import schema
+from feedrank.config.data import FeatureConfig
 from feedrank.config.model import EvaluationConfig
 from feedrank.config.promotion import ComparisonConfig
+from feedrank.errors import DataError
 from feedrank.evaluation.evaluate import Metrics, Scores, measure, slices
+from feedrank.features.aggregates import EVENT_COLUMNS
+from feedrank.features.offline import compute_features
 from feedrank.model.bundle import ModelBundle
 from feedrank.promotion.bootstrap import Gain, paired_gain
-from feedrank.tables import US_PER_DAY
+from feedrank.tables import US_PER_DAY, read_partitioned
 
 REQUEST_ITEMS = 100
 
@@ -69,12 +74,16 @@ def compare(
     challenger: ModelBundle,
     rows: pa.Table,
     *,
+    champion_rows: pa.Table | None = None,
     passed_gates: bool,
     config: ComparisonConfig,
     evaluation: EvaluationConfig,
     now: datetime,
 ) -> Decision:
-    """Judges both on the challenger's test rows (`schema.FEATURE_TABLE`), as far as the champion has not seen them."""
+    """Judges both on the challenger's test rows (`schema.FEATURE_TABLE`), as far as the champion has not seen them.
+
+    `champion_rows` are the same rows with the champion's features, if its constants are others (`with_constants`).
+    """
     fresh = sampled(unseen(rows, champion), config=config)
     against = [] if passed_gates else ["it missed a gate on its own test rows"]
     decision = Decision(
@@ -87,7 +96,8 @@ def compare(
     )
     if too_few := too_few_for_a_verdict(fresh, config=config):
         return decision.model_copy(update={"reasons": [*against, too_few]})
-    old, new = champion.score_table(fresh), challenger.score_table(fresh)
+    own = fresh if champion_rows is None else sampled(unseen(champion_rows, champion), config=config)
+    old, new = champion.score_table(own), challenger.score_table(fresh)
     gain, by_slice = gains_on(fresh, old, new, config=config, evaluation=evaluation)
     latency = measure_latency(champion, challenger, requests=config.latency_requests, seed=config.seed)
     against += objections(gain, by_slice, latency, config=config)
@@ -121,6 +131,24 @@ def unseen(rows: pa.Table, champion: ModelBundle) -> pa.Table:
     last = datetime.fromisoformat(champion.metadata.training_data_date_range.end).replace(tzinfo=UTC)
     first_fresh_us = int(last.timestamp()) * 1_000_000 + US_PER_DAY
     return rows.filter(pc.greater_equal(rows[schema.TIMESTAMP].cast(pa.int64()), first_fresh_us))
+
+
+def with_constants(rows: pa.Table, interactions: Path, *, config: FeatureConfig) -> pa.Table:
+    """The last rows of a feature table with the features that other constants give.
+
+    Args:
+        rows: the last rows of the features of all interactions.
+        interactions: that they were computed from.
+        config: the other constants.
+
+    Raises:
+        DataError: the interactions end otherwise than the rows.
+    """
+    features = compute_features(read_partitioned(interactions, columns=EVENT_COLUMNS), config=config)
+    same = features.slice(max(0, features.num_rows - rows.num_rows))
+    if not all(same[name].equals(rows[name]) for name in (schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP)):
+        raise DataError(f"{interactions}: its last rows are not those to compare on; compute the features again")
+    return same
 
 
 def sampled(rows: pa.Table, *, config: ComparisonConfig) -> pa.Table:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from feedrank.config import Config
 from feedrank.model.bundle import load_bundle
-from feedrank.promotion.compare import Decision, compare
+from feedrank.promotion.compare import Decision, compare, with_constants
 from feedrank.promotion.promote import REJECTED_TAG
 from feedrank.registry import CHAMPION, RegisteredModel, Registry
 
@@ -16,9 +16,17 @@ DECISION_FILE = "decision.json"
 
 
 def decide(
-    registry: Registry, challenger: RegisteredModel, rows: pa.Table, *, config: Config, now: datetime
+    registry: Registry,
+    challenger: RegisteredModel,
+    rows: pa.Table,
+    *,
+    interactions: Path,
+    config: Config,
+    now: datetime,
 ) -> Decision:
-    """Judges the challenger on fresh rows (`schema.FEATURE_TABLE`); the verdict goes to MLflow.
+    """Judges the challenger on fresh rows (`schema.FEATURE_TABLE`) of the interactions; the verdict goes to MLflow.
+
+    A champion of other feature constants is scored on the features that it was trained on.
 
     Raises:
         RegistryError: a model can't be read, or the decision can't be stored.
@@ -44,6 +52,9 @@ def decide(
                 old,
                 new,
                 rows,
+                champion_rows=with_constants(rows, interactions, config=old.features)
+                if old.features != new.features
+                else None,
                 passed_gates=challenger.passed_gates,
                 config=config.promotion.comparison,
                 evaluation=config.model.evaluation,

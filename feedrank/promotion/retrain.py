@@ -69,7 +69,13 @@ def retrain(
     stages.evaluate_ranker(output / "model", output / "features", output=output / "evaluation", config=config.model)
     registered = stages.register_ranker(output / "model", output / "evaluation", config=config.model)
     result = promote_if_better(
-        registered, trigger=trigger, features=output / "features", config=config, promoter=promoter, now=clock()
+        registered,
+        trigger=trigger,
+        interactions=output / "validated" / "clean",
+        features=output / "features",
+        config=config,
+        promoter=promoter,
+        now=clock(),
     )
     storage.write_text(output / RESULT_FILE, result.model_dump_json(indent=2))
     return result
@@ -79,12 +85,13 @@ def promote_if_better(
     challenger: RegisteredModel,
     *,
     trigger: TriggerDecision,
+    interactions: Path,
     features: Path,
     config: Config,
     promoter: Promoter,
     now: datetime,
 ) -> RetrainingResult:
-    """Compares on the test rows of the features and promotes; a version that then doesn't answer is undone.
+    """Compares on the test rows of the interactions' features and promotes; what then doesn't answer is undone.
 
     Called again after a crash, it ends what was begun.
 
@@ -94,7 +101,7 @@ def promote_if_better(
     """
     _, _, _, test = stages.load_features(features)
     promoter.repair()
-    decision = decide(promoter.registry, challenger, test, config=config, now=now)
+    decision = decide(promoter.registry, challenger, test, interactions=interactions, config=config, now=now)
     if decision.promote and promoter.target.current_version() != challenger.model_version:
         why = f"{decision.reasons[0]}; retrained because {'; '.join(trigger.reasons)}"
         promoter.promote(challenger.model_version, why=why, who=WHO)

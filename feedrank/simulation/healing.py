@@ -104,6 +104,7 @@ class Healing:
             outcome = promote_if_better(
                 challenger,
                 trigger=trigger,
+                interactions=self._folder / "interactions",
                 features=folder / "features",
                 config=self.config,
                 promoter=self.promoter,

@@ -208,6 +208,21 @@ def test_a_snapshot_of_another_feature_schema_is_not_published(tmp_path):
     assert load_snapshot(online / "current").info == snapshot.info
 
 
+def test_the_constants_are_part_of_a_snapshots_identity_and_an_earlier_release_only_named_them(tmp_path):
+    cutoff, table = datetime(2024, 3, 2, tzinfo=UTC), table_of([(0, 0, 0, True, 1.0, 0)])
+    other = CONFIG.model_copy(update={"popularity_half_life_days": 1.0})
+    mine, others = (take_snapshot(table, cutoff=cutoff, config=config).info for config in (CONFIG, other))
+    assert mine.feature_fingerprint != others.feature_fingerprint
+    save_snapshot(take_snapshot(table, cutoff=cutoff, config=other), tmp_path)
+    path = tmp_path / "snapshot.json"
+    text = path.read_text()
+    path.write_text(text.replace(others.feature_fingerprint, schema.column_fingerprint()))
+    assert load_snapshot(tmp_path).info == others
+    path.write_text(text.replace(others.feature_fingerprint, mine.feature_fingerprint))
+    with pytest.raises(BundleError, match=f"{mine.feature_fingerprint}.*{others.feature_fingerprint} with the same"):
+        load_snapshot(tmp_path)
+
+
 def test_the_table_has_the_promised_schema_and_time_order():
     rows = [(1, 1, t, False, 0.0, 0) for t in (5, 3, 9)]
     table = compute_features(table_of(rows), config=CONFIG)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from benchmarks.predict_bundle import Size, write_random_bundle
 from benchmarks.small_data import small_model, split_features
 from feedrank import schema
+from feedrank.config.data import FeatureConfig
 from feedrank.errors import BundleError
+from feedrank.features.snapshot import save_snapshot
 from feedrank.model.bundle import (
     ARRAYS_FOLDER,
     CHECKSUMS_FILE,
@@ -22,6 +25,7 @@ from feedrank.model.bundle import (
     verify,
     write_metadata,
 )
+from feedrank.stages import evaluate_ranker
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +130,43 @@ def test_a_model_of_another_feature_schema_is_refused_with_both_fingerprints(bun
     seal(bundle)
     message = refusal(bundle)
     assert "0123456789abcdef" in message
-    assert schema.feature_fingerprint() in message
+    assert FeatureConfig().fingerprint in message
+
+
+def test_a_model_of_a_release_without_constants_in_its_fingerprint_has_those_of_its_snapshot(bundle):
+    snapshot = bundle / SNAPSHOT_FOLDER / "snapshot.json"
+    earlier = json.loads(snapshot.read_text())
+    earlier["feature_config"]["recency_half_life_hours"] = 6.0
+    snapshot.write_text(json.dumps(earlier | {"feature_fingerprint": schema.column_fingerprint()}))
+    metadata = json.loads((bundle / METADATA_FILE).read_text()) | {"feature_fingerprint": schema.column_fingerprint()}
+    (bundle / METADATA_FILE).write_text(json.dumps(metadata))
+    seal(bundle)
+    loaded = load_bundle(bundle)
+    assert loaded.features == FeatureConfig(recency_half_life_hours=6)
+    assert (
+        loaded.metadata.feature_fingerprint == loaded.snapshot.info.feature_fingerprint == loaded.features.fingerprint
+    )
+
+
+def test_a_model_whose_snapshot_names_other_constants_than_it_was_trained_with_is_refused(bundle):
+    snapshot = bundle / SNAPSHOT_FOLDER / "snapshot.json"
+    other = FeatureConfig(recency_half_life_hours=6)
+    changed = {"feature_config": other.model_dump(), "feature_fingerprint": other.fingerprint}
+    snapshot.write_text(json.dumps(json.loads(snapshot.read_text()) | changed))
+    seal(bundle)
+    message = refusal(bundle)
+    assert other.fingerprint in message
+    assert FeatureConfig().fingerprint in message
+
+
+def test_a_model_is_not_evaluated_on_features_of_other_constants(bundle, tmp_path):
+    snapshot = load_bundle(bundle).snapshot
+    other = FeatureConfig(recency_half_life_hours=6)
+    info = snapshot.info.model_copy(update={"feature_config": other, "feature_fingerprint": other.fingerprint})
+    (tmp_path / "features" / SNAPSHOT_FOLDER).mkdir(parents=True)
+    save_snapshot(replace(snapshot, info=info), tmp_path / "features" / SNAPSHOT_FOLDER)
+    with pytest.raises(BundleError, match=r"recency_half_life_hours 6\.0 instead of 24\.0"):
+        evaluate_ranker(bundle, tmp_path / "features", output=tmp_path / "evaluation", config=small_model())
 
 
 def test_changed_metadata_need_a_new_seal(bundle):

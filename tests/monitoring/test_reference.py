@@ -65,7 +65,7 @@ def test_a_missing_or_foreign_reference_is_refused(tmp_path: Path) -> None:
         load_reference(tmp_path)
     make_reference(tmp_path)
     info = tmp_path / INFO_FILE
-    info.write_text(info.read_text().replace(schema.feature_fingerprint(), "0123456789abcdef"))
+    info.write_text(info.read_text().replace(schema.column_fingerprint(), "0123456789abcdef"))
     with pytest.raises(DataError, match="feature schema 0123456789abcdef"):
         load_reference(tmp_path)
     info.write_text("{")

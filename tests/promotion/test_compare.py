@@ -13,6 +13,8 @@ from feedrank import schema
 from feedrank.config.data import FeatureConfig
 from feedrank.config.model import EvaluationConfig
 from feedrank.config.promotion import ComparisonConfig
+from feedrank.errors import DataError
+from feedrank.evaluation.evaluate import measure
 from feedrank.features.offline import compute_features
 from feedrank.model.bundle import ModelBundle, load_bundle
 from feedrank.promotion.bootstrap import Gain, Interval
@@ -25,8 +27,9 @@ from feedrank.promotion.compare import (
     objections,
     sampled,
     unseen,
+    with_constants,
 )
-from feedrank.tables import timestamps_us
+from feedrank.tables import timestamps_us, write_partitioned
 
 LIMITS = ComparisonConfig(min_users=20, min_clicks=30, resamples=100, latency_requests=10)
 NOW = datetime(2024, 12, 1, tzinfo=UTC)
@@ -52,7 +55,7 @@ def trained_until(bundle: ModelBundle, day: datetime) -> ModelBundle:
     metadata = bundle.metadata
     span = metadata.training_data_date_range.model_copy(update={"end": day.date().isoformat()})
     changed = metadata.model_copy(update={"training_data_date_range": span})
-    return ModelBundle(changed, bundle.config, bundle.arrays, bundle.directory)
+    return ModelBundle(changed, bundle.config, bundle.arrays, bundle.directory, bundle.features)
 
 
 def gain(auc: tuple[float, float, float], log_loss: tuple[float, float, float] = (-0.0004, 0.0, 0.0004)) -> Gain:
@@ -120,6 +123,31 @@ def test_models_are_compared_on_days_after_the_champions_training(rows, bundles)
     assert decision.latency.challenger_ms > 0
     assert Decision.model_validate_json(decision.model_dump_json()) == decision
     assert "| all:" in decision.markdown()
+
+
+def test_a_champion_of_other_constants_is_scored_on_features_of_its_own(rows, bundles, tmp_path):
+    other = FeatureConfig(popularity_half_life_days=2, recency_half_life_hours=1, item_ctr_prior_weight=500)
+    write_partitioned(random_interactions(SMALL), tmp_path)
+    last = rows.slice(rows.num_rows // 2)
+    own = with_constants(last, tmp_path, config=other)
+    assert own.select([schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.TARGET]).equals(
+        last.select([schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.TARGET])
+    )
+    assert not own[schema.ITEM_CTR].equals(last[schema.ITEM_CTR])
+    old = trained_until(bundles[0], END - timedelta(days=30))
+    settings = {"passed_gates": True, "config": LIMITS, "evaluation": EvaluationConfig(), "now": NOW}
+    decision = compare(old, bundles[1], last, champion_rows=own, **settings)
+    fresh, own_fresh = unseen(last, old), unseen(own, old)
+    expected = measure(fresh, old.score_table(own_fresh), config=EvaluationConfig())
+    assert decision.champion_metrics == expected
+    assert expected != compare(old, bundles[1], last, **settings).champion_metrics
+    assert with_constants(last, tmp_path, config=FeatureConfig()).equals(last)
+
+
+def test_rows_that_are_not_the_last_of_the_interactions_are_not_compared(rows, tmp_path):
+    write_partitioned(random_interactions(SMALL), tmp_path)
+    with pytest.raises(DataError, match="compute the features again"):
+        with_constants(rows.slice(0, 100), tmp_path, config=FeatureConfig())
 
 
 def test_without_enough_fresh_rows_there_is_no_verdict(rows, bundles):

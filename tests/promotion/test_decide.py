@@ -1,0 +1,57 @@
+"""The comparison of registered versions, and where its verdict is kept."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from promotion_world import CONFIG, EVALUATION, SMALL, World
+
+from benchmarks.predict_bundle import END, random_interactions, write_random_bundle
+from feedrank.config import Config
+from feedrank.config.data import FeatureConfig
+from feedrank.evaluation.evaluate import measure
+from feedrank.features.offline import compute_features
+from feedrank.model.bundle import load_bundle
+from feedrank.promotion.compare import unseen
+from feedrank.promotion.decide import decide
+from feedrank.tables import write_partitioned
+
+OTHER = FeatureConfig(popularity_half_life_days=2, recency_half_life_hours=1, item_ctr_prior_weight=500)
+SETTINGS = Config.model_validate(
+    {"promotion": {"comparison": {"min_users": 20, "min_clicks": 30, "resamples": 100, "latency_requests": 5}}}
+)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A champion of other feature constants than the challenger's."""
+    (tmp_path / "evaluation").mkdir()
+    registry = World(tmp_path).registry()
+    for name, features in (("old", OTHER), ("new", FeatureConfig())):
+        bundle = write_random_bundle(
+            tmp_path / name, config=CONFIG, size=SMALL, features=features, trained_until=END - timedelta(days=30)
+        )
+        (bundle / "epochs.json").write_text("[]")
+        registry.register(bundle, evaluation_folder=tmp_path / "evaluation", evaluation=EVALUATION, config=CONFIG)
+    return World(tmp_path)
+
+
+def test_a_champion_of_other_feature_constants_is_compared_on_its_own_features(world):
+    registry, table = world.registry(), random_interactions(SMALL)
+    assert [version.model_version for version in registry.versions()] == ["v2.0.0", "v1.0.0"]
+    write_partitioned(table, world.folder / "clean")
+    rows, own = (compute_features(table, config=config) for config in (FeatureConfig(), OTHER))
+    decision = decide(
+        registry,
+        registry.find("v2.0.0"),
+        rows.slice(rows.num_rows // 3),
+        interactions=world.folder / "clean",
+        config=SETTINGS,
+        now=datetime(2024, 12, 1, tzinfo=UTC),
+    )
+    champion = load_bundle(world.folder / "old")
+    fresh, own_fresh = unseen(rows, champion), unseen(own, champion)
+    scores = champion.score_table(own_fresh)
+    assert decision.champion_metrics == measure(fresh, scores, config=SETTINGS.model.evaluation)
+    assert decision.challenger_metrics != decision.champion_metrics, "equal weights, other features"
+    assert registry.tags(2)["rejected_because"] == "; ".join(decision.reasons)
