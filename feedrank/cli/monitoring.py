@@ -123,8 +123,13 @@ def retrain(
     run_dir: RunDirectory = DEFAULT_RUN,
     why: Why = "asked for by hand",
     force: Annotated[
-        bool, typer.Option(envvar="FEEDRANK_RETRAIN_FORCE", help="Also within the cool-down of the last one.")
+        bool,
+        typer.Option(
+            envvar="FEEDRANK_RETRAIN_FORCE",
+            help="Also within the cool-down of the last one; with --who even on broken feedback.",
+        ),
     ] = False,
+    who: Annotated[str, typer.Option(envvar="FEEDRANK_RETRAIN_WHO", help="Who asks, kept with the decision.")] = "",
     if_due: Annotated[bool, typer.Option(help="Of a schedule: a retraining that may not start is no failure.")] = False,
 ) -> None:
     """Train on recent data and promote the result if it is better than the champion; one at a time."""
@@ -136,7 +141,7 @@ def retrain(
     promoter = configured_promoter(config)
     _print_repair(promoter.repair())
     retrainings = _local_retrainings(config, promoter, run_dir)
-    trigger = given_trigger() or retrainings.record.decide([why], now=datetime.now(UTC), force=force)
+    trigger = given_trigger() or retrainings.record.decide([why], now=datetime.now(UTC), force=force, who=who)
     if not trigger.start:
         refused = f"no retraining: {trigger.refused_because}"
         if not if_due:

@@ -212,8 +212,8 @@ def _trigger(
     record = RetrainingLog(output, config=config.retraining)
     reasons = [alarm.reason for alarm in alarms if alarm.active and alarm.kind in RETRAINING_KINDS]
     broken = [alarm.reason for alarm in alarms if alarm.active and alarm.kind == "feedback"]
-    forbidden = f"a model trained on broken feedback is worse: {broken[0]}" if broken else ""
-    decision = record.decide(reasons, now=now, forbidden=forbidden)
+    record.note_feedback("; ".join(broken), now=now)
+    decision = record.decide(reasons, now=now)
     if not decision.start or start is None:
         return decision, []
     try:

@@ -1,6 +1,7 @@
-"""Whether a retraining starts: at most one at a time, not within the cool-down, every decision recorded.
+"""Whether a retraining starts: one at a time, no broken feedback, not within the cool-down, each decision recorded.
 
-`retraining.jsonl` holds one event per line: `requested` and `refused` with their reasons, `began`, `finished`.
+`retraining.jsonl` holds one event per line: `requested` and `refused` with their reasons, `began`, `finished`; and
+the monitor's `feedback_broken` and `feedback_mended`, so that all who ask for a retraining get the same answer.
 A retraining that died doesn't block the next one for ever: a local one holds an operating-system lock that dies with
 it, one on a cluster has a lease that runs out.
 """
@@ -49,12 +50,14 @@ class Event(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    event: Literal["requested", "refused", "began", "finished"]
+    event: Literal["requested", "refused", "began", "finished", "feedback_broken", "feedback_mended"]
     request_id: str
     at: datetime
     reasons: list[str] = []
     refused_because: str = ""
     outcome: str = ""
+    who: str = ""
+    """Who overrode an obstacle."""
 
 
 class RetrainingLog:
@@ -66,16 +69,14 @@ class RetrainingLog:
         self._run = directory / "retraining.run"
         self._config = config
 
-    def decide(
-        self, reasons: Sequence[str], *, now: datetime, forbidden: str = "", force: bool = False
-    ) -> TriggerDecision:
+    def decide(self, reasons: Sequence[str], *, now: datetime, force: bool = False, who: str = "") -> TriggerDecision:
         """Decides on a retraining and records it; without a reason nothing is recorded.
 
         Args:
             reasons: what speaks for it.
             now: the present time.
-            forbidden: why the caller won't have one, such as broken data to train on.
             force: a person wants it within the cool-down, too; still not beside one that runs.
+            who: their name; with `force` they answer for a training on broken feedback.
 
         Raises:
             StorageError: the record can't be locked or written.
@@ -85,7 +86,11 @@ class RetrainingLog:
             return decision
         with self._locked():
             self._bury_crashed(now)
-            obstacle = forbidden or self._running(now) or ("" if force else self._cooling_down(now))
+            obstacle = (
+                self._running(now)
+                or ("" if force and who else self._broken_feedback())
+                or ("" if force else self._cooling_down(now))
+            )
             event: Literal["requested", "refused"] = "refused" if obstacle else "requested"
             self._append(
                 Event(
@@ -94,9 +99,20 @@ class RetrainingLog:
                     at=now,
                     reasons=decision.reasons,
                     refused_because=obstacle,
+                    who=who,
                 )
             )
         return decision.model_copy(update={"start": not obstacle, "refused_because": obstacle})
+
+    def note_feedback(self, broken: str, *, now: datetime) -> None:
+        """Records what is wrong with the feedback, "" if nothing is; until that changes no retraining starts."""
+        with self._locked():
+            known = self._feedback()
+            if broken != ("" if known is None else known.refused_because):
+                event: Literal["feedback_broken", "feedback_mended"] = (
+                    "feedback_broken" if broken else "feedback_mended"
+                )
+                self._append(Event(event=event, request_id="", at=now, refused_because=broken))
 
     @contextlib.contextmanager
     def running(self, request_id: str, *, clock: Callable[[], datetime]) -> Iterator[None]:
@@ -149,6 +165,21 @@ class RetrainingLog:
         if request is not None and now - request.at < lease:
             return f"retraining {request.request_id} runs since {request.at:%Y-%m-%d %H:%M} UTC"
         return ""
+
+    def _feedback(self) -> Event | None:
+        """What the monitor said of the feedback last, if it ever did."""
+        noted = [event for event in self.events() if event.event in ("feedback_broken", "feedback_mended")]
+        return noted[-1] if noted else None
+
+    def _broken_feedback(self) -> str:
+        noted = self._feedback()
+        if noted is None or noted.event == "feedback_mended":
+            return ""
+        return (
+            f"a model trained on broken feedback is worse: {noted.refused_because} "
+            f"(seen {noted.at:%Y-%m-%d %H:%M} UTC); mend it, and the next run of the monitor allows retrainings again; "
+            "`feedrank retrain --force --who NAME` trains all the same"
+        )
 
     def _cooling_down(self, now: datetime) -> str:
         hours, started = self._config.cool_down_hours, self._last_start()

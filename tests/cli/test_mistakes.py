@@ -171,6 +171,39 @@ def test_a_retraining_within_the_cool_down_is_refused_with_the_way_out(feedrank,
     assert outcomes(retrained)[2:] == ["refused"]
 
 
+@pytest.fixture
+def broken_feedback(tmp_path: Path) -> Path:
+    """A run whose monitor has an alarm of the feedback."""
+    event = {"event": "feedback_broken", "request_id": "", "at": "2024-11-15T04:00:00Z", "refused_because": "no clicks"}
+    record = tmp_path / "run" / "monitoring" / "retraining.jsonl"
+    record.parent.mkdir(parents=True)
+    record.write_text(f"{json.dumps(event)}\n")
+    return record
+
+
+@pytest.mark.parametrize("options", ["", "--force", "--who ann"])
+def test_a_retraining_on_broken_feedback_is_refused_with_the_way_out(feedrank, broken_feedback, options):
+    outcome = feedrank("retrain", "--run-dir", "run", *options.split())
+    assert outcome.code == 1
+    assert "error: no retraining: a model trained on broken feedback is worse: no clicks" in outcome.errors
+    assert "`feedrank retrain --force --who NAME` trains all the same" in outcome.errors
+    assert outcomes(broken_feedback)[1:] == ["refused"]
+
+
+def test_a_schedule_on_broken_feedback_is_no_failure(feedrank, broken_feedback):
+    outcome = feedrank("retrain", "--run-dir", "run", "--if-due")
+    assert outcome.code == 0
+    assert "no clicks" in outcome.output
+    assert outcomes(broken_feedback)[1:] == ["refused"]
+
+
+def test_a_person_retrains_on_broken_feedback_by_name_and_force(feedrank, broken_feedback):
+    outcome = feedrank("retrain", "--run-dir", "run", "--force", "--who", "ann")
+    assert "run/interactions" in outcome.errors, "it began, and found no data here"
+    assert outcomes(broken_feedback)[1:] == ["requested", "began", "finished"]
+    assert json.loads(broken_feedback.read_text().splitlines()[1])["who"] == "ann"
+
+
 def test_a_schedule_within_the_cool_down_is_no_failure(feedrank, retrained):
     outcome = feedrank("retrain", "--run-dir", "run", "--if-due")
     assert outcome.code == 0

@@ -25,6 +25,7 @@ from feedrank.monitoring.channels import Message
 from feedrank.monitoring.results import MonitoringResult, TriggerDecision
 from feedrank.monitoring.run import due_windows, monitor
 from feedrank.monitoring.triggers import FILE as RETRAINING_FILE
+from feedrank.monitoring.triggers import RetrainingLog
 from feedrank.monitoring.window import Sources
 from feedrank.tables import timestamps_us, write_partitioned
 
@@ -177,6 +178,17 @@ def test_no_retraining_starts_on_broken_feedback(drifted: House) -> None:
     result = drifted.run()
     assert {alarm.signal for alarm in result.alarms} == {schema.ITEM_POPULARITY, "bad_feedback"}
     assert "broken feedback" in result.trigger.refused_because
+    assert "of the feedback is impossible" in result.trigger.refused_because
+    record = RetrainingLog(drifted.directory / "output", config=CONFIG.retraining)
+    assert not record.decide(["it was scheduled"], now=NOW).start, "the schedule does not either"
+
+
+def test_retrainings_are_allowed_again_once_the_alarm_of_the_feedback_is_over(drifted: House) -> None:
+    record = RetrainingLog(drifted.directory / "output", config=CONFIG.retraining)
+    record.note_feedback("only 3 % of the requests got feedback", now=NOW - timedelta(hours=3))
+    assert not record.decide(["it was scheduled"], now=NOW).start
+    assert drifted.run().trigger.start
+    assert drifted.retraining_events() == ["feedback_broken", "refused", "feedback_mended", "requested"]
 
 
 def test_a_truncated_file_is_a_warning_and_the_rest_is_judged(clean: House) -> None:

@@ -76,11 +76,33 @@ def test_a_request_that_could_not_be_started_has_no_cool_down(log: RetrainingLog
     assert log.decide(["a"], now=NOW + HOUR).start
 
 
-def test_a_forbidden_retraining_is_refused_with_its_reason(log: RetrainingLog) -> None:
-    decision = log.decide(["a"], now=NOW, forbidden="feedback is broken")
+def test_no_retraining_starts_on_broken_feedback_until_it_is_mended(log: RetrainingLog) -> None:
+    log.note_feedback("only 3 % of the requests got feedback", now=NOW)
+    decision = log.decide(["it was scheduled"], now=NOW + HOUR)
     assert not decision.start
-    assert decision.refused_because == "feedback is broken"
-    assert log.decide(["a"], now=NOW).start
+    for words in ("broken feedback is worse: only 3 %", "seen 2024-03-01 04:00 UTC", "--force --who NAME"):
+        assert words in decision.refused_because
+    log.note_feedback("", now=NOW + 2 * HOUR)
+    assert log.decide(["it was scheduled"], now=NOW + 2 * HOUR).start
+
+
+def test_a_person_overrides_broken_feedback_by_name_and_force_only(log: RetrainingLog) -> None:
+    log.note_feedback("dwell times in milliseconds", now=NOW)
+    for options in ({}, {"force": True}, {"who": "ann"}):
+        assert "dwell times" in log.decide(["a"], now=NOW, **options).refused_because
+    assert log.decide(["a"], now=NOW, force=True, who="ann").start
+    assert log.events()[-1].who == "ann"
+    assert "runs since" in log.decide(["a"], now=NOW, force=True, who="bob").refused_because
+
+
+def test_the_state_of_the_feedback_is_noted_when_it_changes(log: RetrainingLog) -> None:
+    for hours, broken in enumerate(["", "a", "a", "a; b", "", ""]):
+        log.note_feedback(broken, now=NOW + hours * HOUR)
+    assert [(event.event, event.refused_because) for event in log.events()] == [
+        ("feedback_broken", "a"),
+        ("feedback_broken", "a; b"),
+        ("feedback_mended", ""),
+    ]
 
 
 def test_running_records_the_beginning_and_the_end(log: RetrainingLog) -> None:
