@@ -109,7 +109,7 @@ class Registry:
         """Logs a trained and evaluated bundle as a run and registers it.
 
         The bundle's metadata receive the version, the run and the metrics. A version that passes its gates becomes
-        the challenger, the first such one also the champion; later ones are promoted by the comparison with it.
+        the challenger, the first such one also the champion; later ones are promoted when they win the comparison.
         """
         previous = self._latest_metadata()
         metadata = load_bundle(bundle).metadata

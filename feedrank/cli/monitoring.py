@@ -25,14 +25,19 @@ Url = Annotated[str | None, typer.Option(help="The predictor that must answer; p
 
 def promote(
     version: Annotated[
-        str | None, typer.Argument(envvar="FEEDRANK_PROMOTE_VERSION", help="Such as v1.2.3; the challenger if absent.")
+        str | None,
+        typer.Argument(
+            envvar="FEEDRANK_PROMOTE_VERSION", help="Such as v1.2.3; the challenger, if it is better, if not given."
+        ),
     ] = None,
     why: Why = "promoted by hand",
     who: Who = None,
     url: Url = None,
     force: Annotated[
         bool,
-        typer.Option(envvar="FEEDRANK_PROMOTE_FORCE", help="Also a version that missed a gate or lost its comparison."),
+        typer.Option(
+            envvar="FEEDRANK_PROMOTE_FORCE", help="Also a VERSION that missed a gate, lost its comparison or never had one."
+        ),
     ] = False,
     if_none: Annotated[
         bool, typer.Option(help="Only if nothing is served; then the registry's champion, if it has one.")

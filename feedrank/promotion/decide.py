@@ -9,7 +9,7 @@ import pyarrow as pa
 from feedrank.config import Config
 from feedrank.model.bundle import load_bundle
 from feedrank.promotion.compare import Decision, compare, with_constants
-from feedrank.promotion.promote import REJECTED_TAG
+from feedrank.promotion.promote import BETTER_TAG, REJECTED_TAG
 from feedrank.registry import CHAMPION, RegisteredModel, Registry
 
 DECISION_FILE = "decision.json"
@@ -61,6 +61,8 @@ def decide(
                 now=now,
             )
     registry.add_file(challenger.run_id, DECISION_FILE, decision.model_dump_json(indent=2))
-    if not decision.promote:
+    if decision.promote:
+        registry.set_tag(challenger.number, BETTER_TAG, decision.champion)
+    else:
         registry.set_tag(challenger.number, REJECTED_TAG, "; ".join(decision.reasons))
     return decision

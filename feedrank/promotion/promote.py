@@ -26,6 +26,8 @@ from feedrank.registry import CHALLENGER, CHAMPION, RegisteredModel, Registry
 
 REJECTED_TAG = "rejected_because"
 """Tag of a registered version that its comparison with the champion speaks against."""
+BETTER_TAG = "better_than"
+"""Tag of a registered version that won its comparison: the champion that it was compared with."""
 CHANGE_TAG = "champion_change."
 """Begins the tags of a registered version that tell how it became the champion; the time follows."""
 STEPS: dict[Kind, tuple[Step, ...]] = {
@@ -80,21 +82,22 @@ class Promoter:
             model_version: such as v1.2.3.
             why: the reason, kept with the model.
             who: the user by default.
-            force: also a version that missed a gate or lost its comparison.
+            force: also a version that missed a gate, or lost or never had a comparison; then it must be named.
 
         Raises:
             PromotionError: there is no challenger, it is not good enough, or it did not answer and was undone.
             FeedrankError: registry, bundle or folder can't be used; what was served is still served.
         """
+        if force and model_version is None:
+            raise PromotionError("--force is for a version that you name, such as `feedrank promote v1.2.3 --force`")
         with self._alone():
             self._repair()
             found = self.registry.alias(CHALLENGER) if model_version is None else self.registry.find(model_version)
             if found is None:
                 raise PromotionError("there is no challenger; register one, or name a version")
-            candidate = _version(found)
+            candidate, champion = _version(found), self._champion()
             if not force:
-                self._check_quality(found)
-            champion = self._champion()
+                self._check_quality(found, champion)
             if champion == candidate and self.target.current_version() == candidate.model_version:
                 raise PromotionError(f"{candidate.model_version} is already the champion, and served")
             return self._change("promotion", candidate, champion_before=champion, why=why, who=who)
@@ -151,12 +154,21 @@ class Promoter:
         ended = self._repair()
         return ended if journal.change.kind == "rollback" else None
 
-    def _check_quality(self, found: RegisteredModel) -> None:
+    def _check_quality(self, found: RegisteredModel, champion: Version | None) -> None:
         if not found.passed_gates:
             raise PromotionError(f"{found.model_version} missed a gate; train a better one, or use --force")
-        reasons = self.registry.tags(found.number).get(REJECTED_TAG)
+        tags = self.registry.tags(found.number)
+        reasons = tags.get(REJECTED_TAG)
         if reasons is not None:
             raise PromotionError(f"{found.model_version} lost its comparison: {reasons}; use --force to promote it")
+        if champion is None or champion.number == found.number:
+            return
+        if (better_than := tags.get(BETTER_TAG)) != champion.model_version:
+            before = "never compared" if better_than is None else f"compared with {better_than}, not"
+            raise PromotionError(
+                f"{found.model_version} was {before} with the champion {champion.model_version}; `feedrank retrain` "
+                f"trains and compares, `feedrank promote {found.model_version} --force` promotes it unseen"
+            )
 
     def _earlier(self, line: list[Version], *, to: str | None, steps: int) -> Version:
         if to is None and 1 <= steps < len(line):

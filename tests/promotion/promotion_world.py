@@ -7,7 +7,7 @@ from benchmarks.predict_bundle import Size, write_random_bundle
 from feedrank.config.model import ModelConfig, RegistryConfig
 from feedrank.config.promotion import TargetConfig
 from feedrank.evaluation.evaluate import Evaluation, Metrics, RocCurve
-from feedrank.promotion.promote import Promoter
+from feedrank.promotion.promote import BETTER_TAG, Promoter
 from feedrank.promotion.serving_target import LocalTarget
 from feedrank.registry import Registry
 
@@ -23,7 +23,7 @@ CONFIG = ModelConfig(embedding_dim=5, hidden_dims=(5,), cross_hidden_dim=3)
 
 @dataclass(frozen=True)
 class World:
-    """A registry with v1.0.0 (champion), v1.0.1 and v1.0.2 (challenger), and an empty serving target."""
+    """A registry with v1.0.0 (champion), v1.0.1 and v1.0.2 (challenger), both better than it; nothing is served."""
 
     folder: Path
     url: str = ""
@@ -51,4 +51,8 @@ def make_registered(folder: Path) -> None:
     for seed in range(3):
         bundle = write_random_bundle(folder / f"bundle{seed}", config=CONFIG, size=SMALL, seed=seed)
         (bundle / "epochs.json").write_text("[]")
-        registry.register(bundle, evaluation_folder=folder / "evaluation", evaluation=EVALUATION, config=CONFIG)
+        registered = registry.register(
+            bundle, evaluation_folder=folder / "evaluation", evaluation=EVALUATION, config=CONFIG
+        )
+        if seed:
+            registry.set_tag(registered.number, BETTER_TAG, "v1.0.0")

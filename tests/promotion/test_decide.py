@@ -54,4 +54,5 @@ def test_a_champion_of_other_feature_constants_is_compared_on_its_own_features(w
     scores = champion.score_table(own_fresh)
     assert decision.champion_metrics == measure(fresh, scores, config=SETTINGS.model.evaluation)
     assert decision.challenger_metrics != decision.champion_metrics, "equal weights, other features"
+    assert "better_than" not in registry.tags(2)
     assert registry.tags(2)["rejected_because"] == "; ".join(decision.reasons)

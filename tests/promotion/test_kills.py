@@ -87,7 +87,7 @@ def test_a_killed_promotion_of_a_bad_version_is_undone_by_the_next_command(
 
 def test_a_killed_rollback_given_again_goes_back_one_step_in_all(processes, world):
     for version in ("v1.0.0", "v1.0.1", "v1.0.2"):
-        world.promoter().promote(version, why="test")
+        world.promoter().promote(version, why="test", force=True)
     for copy in killed_worlds(processes, world, kill_points.rollback):
         assert_one_champion(copy, {"v1.0.1", "v1.0.2"})
         promoter = copy.promoter()
@@ -98,7 +98,7 @@ def test_a_killed_rollback_given_again_goes_back_one_step_in_all(processes, worl
 
 def test_a_rollback_after_a_killed_promotion_brings_back_what_was_served_before(processes, world):
     for version in ("v1.0.2", "v1.0.0"):
-        world.promoter().promote(version, why="test")
+        world.promoter().promote(version, why="test", force=True)
     for copy in killed_worlds(processes, world, kill_points.promote_good):
         promoter = copy.promoter()
         interrupted = promoter.log.open_change()

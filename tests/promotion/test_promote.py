@@ -4,7 +4,7 @@ import pytest
 
 from feedrank.errors import FeedrankError, RegistryError
 from feedrank.promotion.changes import PromotionError
-from feedrank.promotion.promote import Promoter
+from feedrank.promotion.promote import BETTER_TAG, Promoter
 from feedrank.promotion.serving_target import NotServedError
 
 
@@ -41,7 +41,7 @@ def test_the_challenger_becomes_the_served_champion_and_the_history_says_who_and
 def test_rollbacks_go_back_one_champion_after_the_other(world):
     promoter = world.promoter()
     for version in ("v1.0.0", "v1.0.1", "v1.0.2"):
-        promoter.promote(version, why="test")
+        promoter.promote(version, why="test", force=True)
     promoter.rollback(why="bad")
     assert_served(world, "v1.0.1")
     promoter.rollback(why="bad too")
@@ -55,7 +55,7 @@ def test_rollbacks_go_back_one_champion_after_the_other(world):
 def test_two_steps_back_at_once(world):
     promoter = world.promoter()
     for version in ("v1.0.0", "v1.0.1", "v1.0.2"):
-        promoter.promote(version, why="test")
+        promoter.promote(version, why="test", force=True)
     promoter.rollback(steps=2, why="both are bad")
     assert_served(world, "v1.0.0")
 
@@ -73,7 +73,7 @@ def test_a_version_that_does_not_answer_is_undone_and_the_reason_kept(world):
 
 def test_a_rollback_needs_no_registry_to_serve_the_old_version(world):
     for version in ("v1.0.0", "v1.0.1"):
-        world.promoter().promote(version, why="test")
+        world.promoter().promote(version, why="test", force=True)
 
     def unreachable():
         raise RegistryError("MLflow is down")
@@ -127,3 +127,30 @@ def test_a_version_that_missed_a_gate_needs_force(world):
         world.promoter().promote("v1.0.2", why="hurry")
     world.promoter().promote("v1.0.2", why="hurry", force=True)
     assert_served(world, "v1.0.2")
+
+
+def test_a_version_that_was_never_compared_needs_its_name_and_force(world):
+    client = world.registry()._client
+    client.delete_model_version_tag("feedrank-ranker", "3", BETTER_TAG)
+    world.promoter().promote("v1.0.0", why="first")
+    for options in ({}, {"model_version": "v1.0.2"}):
+        with pytest.raises(PromotionError, match=r"v1\.0\.2 was never compared with the champion v1\.0\.0"):
+            world.promoter().promote(why="hurry", **options)
+    with pytest.raises(PromotionError, match="a version that you name"):
+        world.promoter().promote(why="hurry", force=True)
+    assert_served(world, "v1.0.0")
+    world.promoter().promote("v1.0.2", why="hurry", force=True)
+    assert_served(world, "v1.0.2")
+
+
+def test_a_comparison_with_an_earlier_champion_is_none_with_the_present_one(world):
+    for version in ("v1.0.0", "v1.0.2"):
+        world.promoter().promote(version, why="better")
+    with pytest.raises(PromotionError, match=r"v1\.0\.1 was compared with v1\.0\.0, not with the champion v1\.0\.2"):
+        world.promoter().promote("v1.0.1", why="it was better then")
+
+
+def test_the_first_model_needs_no_comparison(world):
+    world.registry().set_alias("champion", None)
+    world.promoter().promote("v1.0.0", why="there was none")
+    assert_served(world, "v1.0.0")

@@ -16,7 +16,7 @@ from feedrank.data.split import split_by_time
 from feedrank.errors import FeedrankError, StorageError
 from feedrank.monitoring.reference import load_reference
 from feedrank.monitoring.triggers import RetrainingLog
-from feedrank.promotion.promote import REJECTED_TAG, Promoter
+from feedrank.promotion.promote import BETTER_TAG, REJECTED_TAG, Promoter
 from feedrank.promotion.retrain import RESULT_FILE, LocalRetrainings, RetrainingResult
 from feedrank.promotion.serving_target import LocalTarget
 from feedrank.promotion.window import EARLIER_SELF, chosen_rows
@@ -139,6 +139,7 @@ def test_after_a_taste_shift_the_retrained_model_is_promoted_and_a_repeat_is_not
     assert load_reference(served / "reference").info.model_version == "v1.0.1"
     (*_, record) = retrainings.promoter.log.history()
     assert "the scores drifted" in record.change.why
+    assert retrainings.promoter.registry.tags(2)[BETTER_TAG] == "v1.0.0"
     assert [event.event for event in retrainings.record.events()] == ["requested", "began", "finished"]
     features = read_partitioned(folder / "retraining" / "features")
     assert date_range(features)[1] == date(2024, 11, 12)

@@ -149,7 +149,7 @@ def replace_deadline(config, seconds):
 
 def test_a_rollback_stands_even_when_the_predictor_is_down(world):
     for version in ("v1.0.0", "v1.0.1"):
-        world.promoter().promote(version, why="test")
+        world.promoter().promote(version, why="test", force=True)
     down = replace(world, url="http://127.0.0.1:9")
     promoter = replace(down.promoter(), target=type(world.target)(replace_deadline(down.target.config, 0.3)))
     record = promoter.rollback(why="it crashes")
