@@ -6,15 +6,17 @@ this module, so that MLflow can score with it and nothing is pickled.
 
 import contextlib
 import json
+import logging
 import re
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+from pydantic import ValidationError
 
 from feedrank import mlflow_settings, schema, storage
 from feedrank.config.data import FeatureConfig
@@ -37,6 +39,11 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 BUNDLE_ARTIFACT, EVALUATION_ARTIFACT = "model", "evaluation"
 VERSION_TAG = "model_version"
 """Tag of a registered version: the version of spec 2.7, beside MLflow's own running number."""
+METADATA_TAG = "metadata"
+VERSION = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
+NO_ALIAS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""MLflow's errors if it has no such model, or the model no such alias."""
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,12 @@ class RegisteredModel:
     run_id: str
     passed_gates: bool
     aliases: tuple[str, ...]
+    metadata: ModelMetadata | None = field(compare=False)
+    """None for a version that somebody made in MLflow itself."""
+
+    def foreign(self, model_name: str) -> str:
+        """What is to say of a version that somebody made in MLflow itself."""
+        return f"version {self.number} of {model_name} was not registered by feedrank and is left out"
 
     def markdown(self, model_name: str) -> str:
         """One line about it for a pipeline's page."""
@@ -62,7 +75,7 @@ def next_version(previous: ModelMetadata | None, current: ModelMetadata) -> str:
     architecture or configuration, patch for a retraining (spec 2.7)."""
     if previous is None:
         return "v1.0.0"
-    match = re.fullmatch(r"v(\d+)\.(\d+)\.(\d+)", previous.model_version)
+    match = VERSION.fullmatch(previous.model_version)
     if match is None:
         raise RegistryError(f"model version '{previous.model_version}' is not of the form v1.2.3; correct its tag")
     major, minor, patch = map(int, match.groups())
@@ -77,6 +90,22 @@ def _fingerprint_of_features(metadata: ModelMetadata) -> str:
     """Releases before the constants counted stored the columns' fingerprint; then the constants are the defaults."""
     stored = metadata.feature_fingerprint
     return FeatureConfig().fingerprint if stored == schema.column_fingerprint() else stored
+
+
+def _registered(version: Any, aliases: Sequence[str]) -> RegisteredModel:
+    """A version as MLflow describes it; without valid tags of ours it is somebody else's."""
+    metadata = None
+    with contextlib.suppress(ValidationError):
+        metadata = ModelMetadata.model_validate_json(version.tags.get(METADATA_TAG, ""))
+    ours = metadata is not None and VERSION.fullmatch(version.tags.get(VERSION_TAG, "")) is not None
+    return RegisteredModel(
+        number=int(version.version),
+        model_version=version.tags[VERSION_TAG] if ours else "",
+        run_id=version.run_id or "",
+        passed_gates=version.tags.get("passed_gates") == "true",
+        aliases=tuple(aliases),
+        metadata=metadata if ours else None,
+    )
 
 
 class Registry:
@@ -110,6 +139,23 @@ class Registry:
 
         The bundle's metadata receive the version, the run and the metrics. A version that passes its gates becomes
         the challenger, the first such one also the champion; later ones are promoted when they win the comparison.
+        Of registrations at the same time, one that finds its version taken takes the next.
+        """
+        number = None
+        while number is None:
+            number = self._try_to_register(bundle, evaluation_folder, evaluation, config)
+        if evaluation.passed:
+            self._client.set_registered_model_alias(self.config.model_name, CHALLENGER, str(number))
+            if self.alias(CHAMPION) is None:
+                self._client.set_registered_model_alias(self.config.model_name, CHAMPION, str(number))
+        return self.version(number)
+
+    def _try_to_register(
+        self, bundle: Path, evaluation_folder: Path, evaluation: Evaluation, config: ModelConfig
+    ) -> int | None:
+        """The number in MLflow; None if another registration has taken the version since the latest was read.
+
+        MLflow gives each number once, in order, so the lowest one of a version is the one that has it.
         """
         previous = self._latest_metadata()
         metadata = load_bundle(bundle).metadata
@@ -125,15 +171,14 @@ class Registry:
             _stamp(bundle, metadata)
             self._log_run(run.info.run_id, bundle, evaluation_folder, evaluation, config)
             number = self._create_version(run.info.run_id, bundle, metadata, evaluation)
+            is_mine = self.find(metadata.model_version).number == number
+            if not is_mine:
+                self._client.delete_model_version(self.config.model_name, str(number))
         except BaseException:
             self._client.set_terminated(run.info.run_id, status="FAILED")
             raise
-        self._client.set_terminated(run.info.run_id)
-        if evaluation.passed:
-            self._client.set_registered_model_alias(self.config.model_name, CHALLENGER, str(number))
-            if self.alias(CHAMPION) is None:
-                self._client.set_registered_model_alias(self.config.model_name, CHAMPION, str(number))
-        return self.version(number)
+        self._client.set_terminated(run.info.run_id, status="FINISHED" if is_mine else "KILLED")
+        return number if is_mine else None
 
     def _experiment(self) -> str:
         existing = self._client.get_experiment_by_name(self.config.experiment)
@@ -188,7 +233,7 @@ class Registry:
         tags = {
             VERSION_TAG: metadata.model_version,
             "passed_gates": str(evaluation.passed).lower(),
-            "metadata": metadata.model_dump_json(),
+            METADATA_TAG: metadata.model_dump_json(),
         }
         version = self._client.create_model_version(
             self.config.model_name, logged.model_uri, run_id=run_id, tags=tags, model_id=logged.model_id
@@ -196,27 +241,47 @@ class Registry:
         return int(version.version)
 
     def versions(self) -> list[RegisteredModel]:
-        """All versions, the newest first."""
-        name = self.config.model_name
-        if not self._client.search_registered_models(f"name='{name}'"):
-            return []
-        found = self._client.search_model_versions(f"name='{name}'")
-        return sorted((self.version(int(v.version)) for v in found), key=lambda v: -v.number)
+        """All versions, the newest first.
+
+        Raises:
+            RegistryError: MLflow can't be reached.
+        """
+        of_model = f"name='{self.config.model_name}'"
+        with self._asking("the versions can't be read"):
+            if not (models := self._client.search_registered_models(of_model)):
+                return []
+            page = self._client.search_model_versions(of_model)
+            found = list(page)
+            while page.token:
+                page = self._client.search_model_versions(of_model, page_token=page.token)
+                found += page
+        aliases: dict[int, list[str]] = {}
+        for alias, number in models[0].aliases.items():
+            aliases.setdefault(int(number), []).append(alias)
+        versions = [_registered(version, aliases.get(int(version.version), [])) for version in found]
+        return sorted(versions, key=lambda version: -version.number)
 
     def version(self, number: int) -> RegisteredModel:
         """One version by MLflow's running number."""
         version = self._client.get_model_version(self.config.model_name, str(number))
-        return RegisteredModel(
-            number=number,
-            model_version=version.tags.get(VERSION_TAG, ""),
-            run_id=version.run_id or "",
-            passed_gates=version.tags.get("passed_gates") == "true",
-            aliases=tuple(version.aliases),
-        )
+        return _registered(version, version.aliases)
 
     def alias(self, alias: str) -> RegisteredModel | None:
-        """The version with an alias; None if there is none."""
-        return next((version for version in self.versions() if alias in version.aliases), None)
+        """The version with an alias; None if there is none.
+
+        Raises:
+            RegistryError: MLflow can't be reached.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with self._asking(f"the alias {alias} can't be read"):
+            try:
+                version = self._client.get_model_version_by_alias(self.config.model_name, alias)
+            except MlflowException as error:
+                if error.error_code in NO_ALIAS:
+                    return None
+                raise
+            return _registered(version, version.aliases)
 
     def download(self, number: int, directory: Path) -> Path:
         """Copies a version's bundle below `directory` and returns its folder."""
@@ -234,7 +299,7 @@ class Registry:
             RegistryError: there is none.
         """
         versions = self.versions()
-        found = next((version for version in versions if version.model_version == model_version), None)
+        found = next((version for version in reversed(versions) if version.model_version == model_version), None)
         if found is None:
             known = ", ".join(version.model_version for version in versions if version.model_version) or "none"
             raise RegistryError(f"{self.config.model_name} has no version {model_version}; it has {known}")
@@ -287,10 +352,10 @@ class Registry:
             raise RegistryError(f"MLflow at {self.config.tracking_uri}: {problem} ({error})") from error
 
     def _latest_metadata(self) -> ModelMetadata | None:
-        ours = [version for version in self.versions() if version.model_version]
-        if not ours:
-            return None
-        return ModelMetadata.model_validate_json(self.tags(ours[0].number)["metadata"])
+        versions = self.versions()
+        for foreign in (version for version in versions if version.metadata is None):
+            LOG.warning("%s", foreign.foreign(self.config.model_name))
+        return next((version.metadata for version in versions if version.metadata is not None), None)
 
 
 def bundle_below(folder: Path) -> Path:

@@ -1,6 +1,7 @@
 """The registry on a real MLflow database: versions, aliases, and the way of a bundle in and out."""
 
 import json
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -16,7 +17,7 @@ from feedrank.errors import RegistryError
 from feedrank.evaluation.evaluate import Evaluation, GateResult, Metrics, RocCurve
 from feedrank.features.offline import compute_features
 from feedrank.model.bundle import EPOCHS_FILE, load_bundle, seal
-from feedrank.registry import Registry, next_version
+from feedrank.registry import VERSION_TAG, Registry, next_version
 
 CONFIG = ModelConfig(embedding_dim=4, hidden_dims=(4,), cross_hidden_dim=3)
 SIZE = Size(users=40, items=60, interactions=2_000)
@@ -109,6 +110,17 @@ def test_the_first_good_version_is_champion_and_the_newest_good_one_challenger(r
     assert registry.alias("champion") == registry.version(first.number)
     assert registry.alias("challenger") == second
     assert registry.alias("other") is None
+    assert {version.number: version for version in registry.versions()}[first.number] == registry.version(first.number)
+
+
+def test_an_alias_costs_one_request(registry, made_bundle, tmp_path, monkeypatch):
+    register(registry, made_bundle, tmp_path)
+    register(registry, made_bundle, tmp_path)
+    asked: list[str] = []
+    for name in ("get_model_version", "search_model_versions", "search_registered_models"):
+        monkeypatch.setattr(registry._client, name, lambda *_, name=name, **__: asked.append(name))
+    assert registry.alias("challenger").model_version == "v1.0.1"
+    assert asked == []
 
 
 def test_a_version_made_in_mlflow_itself_is_passed_over(registry, made_bundle, tmp_path):
@@ -118,6 +130,39 @@ def test_a_version_made_in_mlflow_itself_is_passed_over(registry, made_bundle, t
     assert register(registry, made_bundle, tmp_path).model_version == "v1.0.1"
     with pytest.raises(RegistryError, match=r"it has v1\.0\.1, v1\.0\.0$"):
         registry.find("v9.0.0")
+
+
+@pytest.mark.parametrize(
+    "tags", [{VERSION_TAG: "v1.0.9"}, {VERSION_TAG: "v1.0.9", "metadata": "{}"}, {VERSION_TAG: "7"}]
+)
+def test_a_version_with_tags_like_ours_but_no_metadata_is_passed_over_with_a_warning(
+    registry, made_bundle, tmp_path, caplog, tags
+):
+    register(registry, made_bundle, tmp_path)
+    client = mlflow.MlflowClient(registry.config.tracking_uri)
+    client.create_model_version(registry.config.model_name, str(tmp_path), tags=tags)
+    assert register(registry, made_bundle, tmp_path).model_version == "v1.0.1"
+    assert f"version 2 of {registry.config.model_name} was not registered by feedrank" in caplog.text
+
+
+def test_registrations_at_the_same_time_get_versions_of_their_own(registry, made_bundle, tmp_path, monkeypatch):
+    """Another process registers between this one's look at the latest version and its own registration."""
+    others = [shutil.copytree(made_bundle, tmp_path / name) for name in ("one", "two")]
+    quicker, log_run = [], registry._log_run
+
+    def slowly(*arguments: object) -> None:
+        if others:
+            quicker.append(register(Registry(registry.config), others.pop(), tmp_path))
+        log_run(*arguments)
+
+    monkeypatch.setattr(registry, "_log_run", slowly)
+    slower = register(registry, made_bundle, tmp_path)
+    assert [model.model_version for model in (*quicker, slower)] == ["v1.0.0", "v1.0.1", "v1.0.2"]
+    assert [model.model_version for model in registry.versions()] == ["v1.0.2", "v1.0.1", "v1.0.0"]
+    assert load_bundle(made_bundle).metadata.model_version == "v1.0.2"
+    assert load_bundle(made_bundle).metadata.mlflow_run_id == slower.run_id
+    assert registry.alias("challenger") == slower
+    assert registry.alias("champion") == registry.find("v1.0.0")
 
 
 def test_the_bundle_says_its_version_and_comes_back_whole(registry, made_bundle, tmp_path):

@@ -78,7 +78,6 @@ def register_model(run_dir: RunDirectory = DEFAULT_RUN) -> None:
 
 def models() -> None:
     """List the registered versions, the newest first, and who made them champion and why."""
-    from feedrank.model.bundle import ModelMetadata
     from feedrank.promotion.promote import changes_in
     from feedrank.registry import Registry
 
@@ -86,21 +85,15 @@ def models() -> None:
     names = ("gates", "aliases", "AUC", "log loss", "champion by", "why", "run")
     table = Table(Column("version", no_wrap=True), *(Column(name, overflow="fold") for name in names))
     for version in registry.versions():
-        if not version.model_version:
-            console.print(
-                f"version {version.number} was not registered by feedrank and is left out",
-                style="yellow",
-                highlight=False,
-            )
+        if version.metadata is None:
+            console.print(version.foreign(registry.config.model_name), style="yellow", highlight=False)
             continue
-        tags = registry.tags(version.number)
-        metrics = ModelMetadata.model_validate_json(tags["metadata"]).metrics
-        change = next(reversed(changes_in(tags)), None)
+        change = next(reversed(changes_in(registry.tags(version.number))), None)
         table.add_row(
             version.model_version,
             "passed" if version.passed_gates else "missed",
             ", ".join(version.aliases),
-            *(f"{metrics[name]:.4f}" for name in ("auc", "log_loss")),
+            *(f"{version.metadata.metrics[name]:.4f}" for name in ("auc", "log_loss")),
             *(("", "") if change is None else (f"{change.who} {change.at:%Y-%m-%d %H:%M}", change.why)),
             version.run_id,
         )

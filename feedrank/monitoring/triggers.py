@@ -56,8 +56,6 @@ class Event(BaseModel):
     reasons: list[str] = []
     refused_because: str = ""
     outcome: str = ""
-    who: str = ""
-    """Who overrode an obstacle."""
 
 
 class RetrainingLog:
@@ -81,7 +79,8 @@ class RetrainingLog:
         Raises:
             StorageError: the record can't be locked or written.
         """
-        decision = TriggerDecision(request_id=str(uuid.uuid4()), decided_at=now, start=False, reasons=list(reasons))
+        why = [*reasons, f"asked for by {who}"] if reasons and who else list(reasons)
+        decision = TriggerDecision(request_id=str(uuid.uuid4()), decided_at=now, start=False, reasons=why)
         if not reasons:
             return decision
         with self._locked():
@@ -99,7 +98,6 @@ class RetrainingLog:
                     at=now,
                     reasons=decision.reasons,
                     refused_because=obstacle,
-                    who=who,
                 )
             )
         return decision.model_copy(update={"start": not obstacle, "refused_because": obstacle})

@@ -92,16 +92,27 @@ class VersionFolders:
 
     def has(self, version: Version) -> bool:
         """See `ServingTarget`."""
-        folder = self.folder(version.model_version)
         try:
-            verify(folder)
-            metadata = ModelMetadata.model_validate_json((folder / METADATA_FILE).read_text(encoding="utf-8"))
-        except (BundleError, OSError, ValueError):
+            verify(self.folder(version.model_version))
+        except (BundleError, OSError):
             return False
-        return metadata.mlflow_run_id == version.run_id
+        return self._run_of(version.model_version) == version.run_id
+
+    def _run_of(self, model_version: str) -> str | None:
+        """The MLflow run of the model that is there; None if none is, or it can't be read."""
+        try:
+            text = (self.folder(model_version) / METADATA_FILE).read_text(encoding="utf-8")
+            return ModelMetadata.model_validate_json(text).mlflow_run_id
+        except (OSError, ValueError):
+            return None
 
     def stage(self, bundle: Path, version: Version) -> None:
-        """See `ServingTarget`."""
+        """See `ServingTarget`. The folder of another registration, which may be served, is never replaced."""
+        if (other := self._run_of(version.model_version)) not in (None, version.run_id):
+            raise BundleError(
+                f"{self.folder(version.model_version)}: holds another model of that version (MLflow run {other}, not "
+                f"{version.run_id}); if it is not served, delete the folder and try again"
+            )
         with storage.new_directory(self.folder(version.model_version)) as fresh:
             shutil.copytree(bundle, fresh, dirs_exist_ok=True)
             verify(fresh)

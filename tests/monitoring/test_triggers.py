@@ -91,7 +91,7 @@ def test_a_person_overrides_broken_feedback_by_name_and_force_only(log: Retraini
     for options in ({}, {"force": True}, {"who": "ann"}):
         assert "dwell times" in log.decide(["a"], now=NOW, **options).refused_because
     assert log.decide(["a"], now=NOW, force=True, who="ann").start
-    assert log.events()[-1].who == "ann"
+    assert log.events()[-1].reasons == ["a", "asked for by ann"]
     assert "runs since" in log.decide(["a"], now=NOW, force=True, who="bob").refused_because
 
 

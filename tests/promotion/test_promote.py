@@ -1,9 +1,12 @@
 """Promotion and rollback: the alias, the target and the history move together; failures change nothing."""
 
+import json
+
 import pytest
 
-from feedrank.errors import FeedrankError, RegistryError
-from feedrank.promotion.changes import PromotionError
+from feedrank.errors import BundleError, FeedrankError, RegistryError
+from feedrank.model.bundle import seal
+from feedrank.promotion.changes import PromotionError, Version
 from feedrank.promotion.promote import BETTER_TAG, Promoter
 from feedrank.promotion.serving_target import NotServedError
 
@@ -154,3 +157,16 @@ def test_the_first_model_needs_no_comparison(world):
     world.registry().set_alias("champion", None)
     world.promoter().promote("v1.0.0", why="there was none")
     assert_served(world, "v1.0.0")
+
+
+def test_the_folder_of_another_registration_of_that_version_is_never_replaced(world):
+    world.promoter().promote("v1.0.0", why="first")
+    world.promoter().promote("v1.0.1", why="better")
+    metadata = world.target.link / "model_metadata.json"
+    stranger = json.loads(metadata.read_text()) | {"mlflow_run_id": "another"}
+    metadata.write_text(json.dumps(stranger))
+    seal(world.target.link.resolve())
+    served = metadata.read_bytes()
+    with pytest.raises(BundleError, match=r"v1\.0\.1: holds another model of that version \(MLflow run another"):
+        world.target.stage(world.target.link.resolve(), Version(number=2, model_version="v1.0.1", run_id="mine"))
+    assert metadata.read_bytes() == served
