@@ -21,6 +21,8 @@ from feedrank.tables import COMPRESSION, read_parquet
 
 FILE = "history.parquet"
 WINDOW_START, WINDOW_END, NAME, STATUS = "window_start", "window_end", "name", "status"
+LASTING = timedelta(days=7)
+"""A changed level that has lasted so long is the usual one."""
 HISTORY = pa.schema(
     [
         pa.field(WINDOW_START, schema.TIMESTAMP_TYPE),
@@ -87,12 +89,22 @@ def last_window_end(history: pa.Table, *, model_version: str) -> datetime | None
     return None if ends.empty else ends.max().to_pydatetime()
 
 
-def earlier_median(history: pa.Table, name: str, *, model_version: str, before: datetime, windows: int) -> float | None:
-    """Median statistic of a signal over the last unflagged windows that ended before a moment."""
+def usual_value(history: pa.Table, name: str, *, model_version: str, before: datetime, windows: int) -> float | None:
+    """What a signal usually is: its median over the last unflagged windows that ended before a moment.
+
+    What is flagged must not become usual at once, but neither may it be flagged for ever: when all windows of the last
+    `LASTING` were flagged, the median of those above zero is what is usual now, and older windows are forgotten.
+    """
     frame = _of_version(history, model_version)
-    chosen = frame[(frame[NAME] == name) & (frame[WINDOW_END] < before) & ~frame[STATUS].isin(FLAGGED)]
-    values = chosen.sort_values(WINDOW_END)["statistic"].dropna().tail(windows)
-    return None if values.empty else float(values.median())
+    earlier = frame[(frame[NAME] == name) & (frame[WINDOW_END] < before)].dropna(subset="statistic")
+    earlier = earlier.sort_values(WINDOW_END)
+    unflagged = earlier[~earlier[STATUS].isin(FLAGGED)]
+    since = earlier if unflagged.empty else earlier[earlier[WINDOW_END] > unflagged[WINDOW_END].iloc[-1]]
+    changed = since[since["statistic"] > 0]
+    lasting = not changed.empty and before - changed[WINDOW_END].iloc[0] >= LASTING
+    recent = unflagged[unflagged[WINDOW_END] > before - LASTING]
+    values = changed if lasting else unflagged if recent.empty else recent
+    return None if values.empty else float(values["statistic"].tail(windows).median())
 
 
 def alarms(history: pa.Table, *, model_version: str, ends: Sequence[datetime], config: DriftConfig) -> list[Alarm]:

@@ -159,7 +159,7 @@ def _judge_windows(
     ends = due_windows(histories.last_window_end(history, model_version=version), now=now, config=config)
     evaluations = []
     for end in ends:
-        usual = histories.earlier_median(
+        usual = histories.usual_value(
             history, "feedback_share", model_version=version, before=end, windows=USUAL_WINDOWS
         )
         evaluation = evaluate_window(

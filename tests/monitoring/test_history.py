@@ -13,9 +13,9 @@ from feedrank.monitoring.history import (
     HISTORY,
     add_window,
     alarms,
-    earlier_median,
     last_window_end,
     read_history,
+    usual_value,
     write_history,
 )
 from feedrank.monitoring.results import Estimate, FeedbackCounts, Signal, Status, Visits, WindowResult
@@ -117,6 +117,32 @@ def test_the_usual_value_is_the_median_of_earlier_unflagged_windows() -> None:
     history = HISTORY.empty_table()
     for index, (status, value) in enumerate([("ok", 0.1), ("ok", 0.2), ("drift", 9.0), ("ok", 0.3), ("ok", 7.0)]):
         history = add_window(history, window(index, status, statistic=value))  # type: ignore[arg-type]
-    found = earlier_median(history, "item_ctr", model_version=VERSION, before=end_of(4), windows=28)
+    found = usual_value(history, "item_ctr", model_version=VERSION, before=end_of(4), windows=28)
     assert found == pytest.approx(0.2)
-    assert earlier_median(history, "item_ctr", model_version=VERSION, before=end_of(0), windows=28) is None
+    assert usual_value(history, "item_ctr", model_version=VERSION, before=end_of(0), windows=28) is None
+
+
+def flagged_windows(shares: list[float]) -> list[bool]:
+    """Which windows of six hours a fall of more than a half against the usual value flags."""
+    history, flags = HISTORY.empty_table(), []
+    for index, share in enumerate(shares):
+        usual = usual_value(history, "item_ctr", model_version=VERSION, before=end_of(index), windows=28)
+        flags.append(share == 0 or (usual is not None and 1 - share / usual > 0.5))
+        history = add_window(history, window(index, "drift" if flags[-1] else "ok", statistic=share))
+    return flags
+
+
+def test_a_lasting_fall_is_flagged_for_a_week_and_then_usual() -> None:
+    week = 7 * 4
+    flags = flagged_windows([0.9] * 40 + [0.3] * 2 * week + [0.1] * week)
+    assert flags == [False] * 40 + [True] * week + [False] + [False] * (week - 1) + [True] * week
+
+
+def test_a_fall_that_is_mended_within_the_week_does_not_become_usual() -> None:
+    assert flagged_windows([0.9] * 20 + [0.3] * 20 + [0.9] + [0.3] * 20) == (
+        [False] * 20 + [True] * 20 + [False] + [True] * 20
+    )
+
+
+def test_no_feedback_at_all_never_becomes_usual() -> None:
+    assert flagged_windows([0.9] * 20 + [0.0] * 60 + [0.3] * 4) == [False] * 20 + [True] * 64
