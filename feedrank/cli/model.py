@@ -6,7 +6,7 @@ import typer
 from rich.table import Column, Table
 
 from feedrank import stages
-from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, progress_bar, timed
+from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, progress_bar, run_config, timed
 from feedrank.config import load_config
 from feedrank.data.split import load_split
 from feedrank.evaluation.evaluate import Evaluation, Metrics
@@ -64,7 +64,7 @@ def register_model(run_dir: RunDirectory = DEFAULT_RUN) -> None:
     """Register the evaluated model in MLflow as the challenger (the first good one becomes the champion)."""
     from feedrank.registry import Registry
 
-    config = load_config().model
+    config = run_config(run_dir).model
     with timed("registered"):
         registered = Registry(config.registry).register(
             run_dir / "model",
@@ -76,12 +76,12 @@ def register_model(run_dir: RunDirectory = DEFAULT_RUN) -> None:
     console.print(f"{config.registry.model_name} {registered.model_version}, aliases: {aliases}", highlight=False)
 
 
-def models() -> None:
+def models(run_dir: RunDirectory = DEFAULT_RUN) -> None:
     """List the registered versions, the newest first, and who made them champion and why."""
     from feedrank.promotion.promote import changes_in
     from feedrank.registry import Registry
 
-    registry = Registry(load_config().model.registry)
+    registry = Registry(run_config(run_dir).model.registry)
     names = ("gates", "aliases", "AUC", "log loss", "champion by", "why", "run")
     table = Table(Column("version", no_wrap=True), *(Column(name, overflow="fold") for name in names))
     for version in registry.versions():

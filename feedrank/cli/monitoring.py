@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, timed
-from feedrank.config import Config, load_config
+from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, run_config, timed
+from feedrank.config import Config
 from feedrank.errors import ConfigError
 from feedrank.project import project_module
 
@@ -33,6 +33,7 @@ def promote(
     why: Why = "promoted by hand",
     who: Who = None,
     url: Url = None,
+    run_dir: RunDirectory = DEFAULT_RUN,
     force: Annotated[
         bool,
         typer.Option(
@@ -47,7 +48,7 @@ def promote(
     from feedrank.promotion.served import configured_promoter
     from feedrank.registry import CHAMPION
 
-    promoter = configured_promoter(load_config(), url=url)
+    promoter = configured_promoter(run_config(run_dir), url=url)
     if if_none:
         served = promoter.target.current_version()
         if served is not None:
@@ -67,11 +68,12 @@ def rollback(
     why: Why = "rolled back by hand",
     who: Who = None,
     url: Url = None,
+    run_dir: RunDirectory = DEFAULT_RUN,
 ) -> None:
     """Serve the previous champion again; works without MLflow, which is told later."""
     from feedrank.promotion.served import configured_promoter
 
-    promoter = configured_promoter(load_config(), url=url)
+    promoter = configured_promoter(run_config(run_dir), url=url)
     with timed("rolled back"):
         _print(promoter.rollback(to=to, steps=steps, why=why, who=who))
 
@@ -93,7 +95,7 @@ def monitor(
     from feedrank.monitoring.window import Sources
     from feedrank.promotion.served import alerting, champion_bundle, configured_promoter, repair_before_watching
 
-    config, output, now = load_config(), run_dir / "monitoring", at or datetime.now(UTC)
+    config, output, now = run_config(run_dir), run_dir / "monitoring", at or datetime.now(UTC)
     promoter = configured_promoter(config)
     wanted: list[TriggerDecision] = []
     with timed("monitored"):
@@ -142,7 +144,7 @@ def retrain(
     from feedrank.promotion.changes import PromotionError
     from feedrank.promotion.served import configured_promoter
 
-    config = load_config()
+    config = run_config(run_dir)
     promoter = configured_promoter(config)
     _print_repair(promoter.repair())
     retrainings = _local_retrainings(config, promoter, run_dir)

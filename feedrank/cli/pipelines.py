@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, timed
+from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, run_overrides, timed
 from feedrank.config import load_config
 from feedrank.errors import ConfigError
 from feedrank.project import project_module
@@ -28,10 +28,17 @@ def run(
     inputs = project_module("pipelines").PIPELINES.get(pipeline)
     kinds = {} if inputs is None else {k: v.type for k, v in (inputs.component_spec.inputs or {}).items()}
     parameters = dict(_parameter(text, kinds) for text in parameter or []) | _interactions_of(input_, mapping)
+    parameters = _in_run(run_dir, parameters)
     with timed(f"ran {pipeline}"):
         outcome = project_module("pipelines.local").run_local(pipeline, root=run_dir, parameters=parameters)
     for name, path in outcome.artifacts.items():
         console.print(f"{name}: {path}", highlight=False)
+
+
+def _in_run(run_dir: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a pipeline, whose models are registered where those of the run are."""
+    overrides = run_overrides(run_dir.resolve()) | parameters.get("config_overrides", {})
+    return {**parameters, "config_overrides": overrides} if overrides else dict(parameters)
 
 
 def _interactions_of(inputs: list[str] | None, mapping: Path | None) -> dict[str, Any]:
@@ -90,6 +97,7 @@ def backfill(
         for day, run_id in server.backfill(days, parameters=parameters).items():
             console.print(f"{day}: run {run_id}", highlight=False)
         return
+    parameters = _in_run(run_dir, parameters)
     for day in days:
         with timed(f"ran {day}"):
             outcome = project_module("pipelines.local").run_local(

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from feedrank.cli.console import console, timed
+from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, run_config, timed
 from feedrank.config import load_config
 from feedrank.errors import ConfigError, FeedrankError
 
@@ -33,11 +33,13 @@ def serve(
     model: Annotated[
         str | None, typer.Option(help="A model folder, or models:/NAME@ALIAS; the champion if not given.")
     ] = None,
+    run_dir: RunDirectory = DEFAULT_RUN,
 ) -> None:
     """Start the predictor; further options are those of `python -m serving --help`."""
     if model is None:
-        config = load_config()
-        model = f"models:/{config.model.registry.model_name}@champion"
+        config = run_config(run_dir).model.registry
+        model = f"models:/{config.model_name}@champion"
+        os.environ["FEEDRANK__MODEL__REGISTRY__TRACKING_URI"] = config.tracking_uri
     command = [sys.executable, "-m", "serving", "--model", model, *context.args]
     if subprocess.run([sys.executable, "-c", "import serving"], capture_output=True, check=False).returncode:
         raise FeedrankError("the serving package is not here; run this in the project's folder")

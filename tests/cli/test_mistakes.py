@@ -142,7 +142,7 @@ def test_a_trigger_that_is_no_decision_is_named(feedrank, monkeypatch, decision)
 def test_a_run_folder_that_is_a_file_is_named(feedrank, log):
     outcome = feedrank("retrain", "--run-dir", "file")
     assert outcome.code == 1
-    assert outcome.errors.startswith("error: file/monitoring: Not a directory")
+    assert outcome.errors.startswith("error: file/promotion: Not a directory")
 
 
 @pytest.fixture

@@ -1,0 +1,89 @@
+"""A run of one's own keeps its registry, journal and served versions to itself."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.predict_bundle import Size, write_random_bundle
+from feedrank import stages
+from feedrank.cli import main
+from feedrank.cli.console import DEFAULT_RUN, run_config
+from feedrank.cli.pipelines import _in_run
+from feedrank.config import load_config
+from feedrank.config.model import ModelConfig
+from feedrank.evaluation.evaluate import Evaluation, Metrics, RocCurve
+
+CONFIG = Path(__file__).parents[2] / "config"
+METRICS = Metrics(
+    rows=9, auc=0.8, log_loss=0.3, precision_at_10=0.2, ndcg_at_10=0.3, calibration_error=0.01, users_at_10=5
+)
+EVALUATION = Evaluation(
+    ranker=METRICS, slices={}, baselines={}, oracle=None, gates=[], roc=RocCurve(fpr=[], tpr=[], threshold=[])
+)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEEDRANK_CONFIG_DIR", str(CONFIG))
+
+
+def test_the_default_run_has_the_configured_places():
+    assert run_config(DEFAULT_RUN) == load_config()
+    assert _in_run(DEFAULT_RUN, {"a": 1}) == {"a": 1}
+
+
+def test_another_run_has_places_of_its_own(tmp_path):
+    folder = tmp_path / "runs" / "ratings"
+    config = run_config(folder)
+    assert run_config(Path("runs/ratings")).model.registry.tracking_uri == "sqlite:///runs/ratings/mlflow.db"
+    assert config.model.registry.tracking_uri == f"sqlite:///{folder}/mlflow.db"
+    assert config.promotion.state_directory == folder / "promotion"
+    assert config.promotion.target.directory == folder / "served"
+    (overrides,) = _in_run(folder, {}).values()
+    assert load_config(overrides=overrides) == config
+    assert _in_run(folder, {"config_overrides": {"promotion.state_directory": "x"}})["config_overrides"] == {
+        **overrides,
+        "promotion.state_directory": "x",
+    }
+
+
+def test_what_is_configured_holds_for_every_run(monkeypatch):
+    monkeypatch.setenv("FEEDRANK__MODEL__REGISTRY__TRACKING_URI", "http://mlflow:5000")
+    monkeypatch.setenv("FEEDRANK__PROMOTION__TARGET__DIRECTORY", "/data/served")
+    config = run_config(Path("runs/ratings"))
+    assert config.model.registry.tracking_uri == "http://mlflow:5000"
+    assert config.promotion.target.directory == Path("/data/served")
+    assert config.promotion.state_directory == Path("runs/ratings/promotion")
+
+
+def feedrank(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["feedrank", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+
+
+def test_the_models_of_two_feeds_never_meet(monkeypatch, capsys):
+    for number, feed in enumerate(("news", "ratings")):
+        folder = Path("runs") / feed
+        bundle = write_random_bundle(
+            folder / "model",
+            config=ModelConfig(embedding_dim=4, hidden_dims=(4,), cross_hidden_dim=3),
+            size=Size(users=40, items=60, interactions=2_000),
+            seed=number,
+        )
+        (bundle / "epochs.json").write_text(json.dumps([]))
+        (folder / "evaluation").mkdir()
+        (folder / "evaluation" / stages.EVALUATION_FILE).write_text(EVALUATION.model_dump_json())
+        feedrank(monkeypatch, "register", "--run-dir", str(folder))
+        feedrank(monkeypatch, "promote", "--run-dir", str(folder))
+        capsys.readouterr()
+        feedrank(monkeypatch, "models", "--run-dir", str(folder))
+        listed = capsys.readouterr().out
+        assert "v1.0.0" in listed
+        assert "v1.0.1" not in listed
+        assert (folder / "served" / "current").readlink().name == "v1.0.0"
+    assert {path.name for path in Path("runs").iterdir()} == {"news", "ratings"}
