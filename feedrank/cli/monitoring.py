@@ -37,7 +37,7 @@ def promote(
     force: Annotated[
         bool,
         typer.Option(
-            envvar="FEEDRANK_PROMOTE_FORCE", help="Also a VERSION that missed a gate, lost its comparison or never had one."
+            envvar="FEEDRANK_PROMOTE_FORCE", help="Also a VERSION that missed a gate or was not found better."
         ),
     ] = False,
     if_none: Annotated[

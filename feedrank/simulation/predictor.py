@@ -63,7 +63,9 @@ class Predictor:
         """
         answer = httpx.post(f"{self.url}/admin/reload", timeout=DEADLINE_SECONDS)
         if answer.status_code != 200:
-            raise FeedrankError(f"{self.url}: the new model or snapshot is refused: {answer.text}")
+            raise FeedrankError(f"{self.url}: the new model is refused: {answer.text}")
+        if problem := answer.json().get("snapshot_problem"):
+            raise FeedrankError(f"{self.url}: the new snapshot is refused: {problem}")
 
     def wait_until(self, *, ready: bool) -> None:
         """Waits until it answers; with `ready`, until its model is loaded.
