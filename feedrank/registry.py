@@ -7,19 +7,15 @@ this module, so that MLflow can score with it and nothing is pickled.
 import contextlib
 import json
 import logging
-import re
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from pydantic import ValidationError
 
 from feedrank import mlflow_settings, schema, storage
-from feedrank.config.data import FeatureConfig
 from feedrank.config.model import ModelConfig, RegistryConfig
 from feedrank.data.links import link_tree
 from feedrank.errors import RegistryError
@@ -34,78 +30,13 @@ from feedrank.model.bundle import (
     write_metadata,
 )
 from feedrank.monitoring.reference import INFO_FILE, ReferenceInfo
+from feedrank.registered_model import METADATA_TAG, VERSION_TAG, RegisteredModel, next_version, registered
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 BUNDLE_ARTIFACT, EVALUATION_ARTIFACT = "model", "evaluation"
-VERSION_TAG = "model_version"
-"""Tag of a registered version: the version of spec 2.7, beside MLflow's own running number."""
-METADATA_TAG = "metadata"
-VERSION = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
 NO_ALIAS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """MLflow's errors if it has no such model, or the model no such alias."""
 LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RegisteredModel:
-    """A version in the registry."""
-
-    number: int
-    model_version: str
-    """Empty for a version that somebody made in MLflow itself."""
-    run_id: str
-    passed_gates: bool
-    aliases: tuple[str, ...]
-    metadata: ModelMetadata | None = field(compare=False)
-    """None for a version that somebody made in MLflow itself."""
-
-    def foreign(self, model_name: str) -> str:
-        """What is to say of a version that somebody made in MLflow itself."""
-        return f"version {self.number} of {model_name} was not registered by feedrank and is left out"
-
-    def markdown(self, model_name: str) -> str:
-        """One line about it for a pipeline's page."""
-        gates = "passed its gates" if self.passed_gates else "**missed a gate**"
-        aliases = ", ".join(f"`{alias}`" for alias in self.aliases) or "none"
-        return f"`{model_name}` **{self.model_version}** {gates}; aliases: {aliases}; MLflow run `{self.run_id}`\n"
-
-
-def next_version(previous: ModelMetadata | None, current: ModelMetadata) -> str:
-    """The version that follows `previous`: major for other features (schema or constants), minor for another
-    architecture or configuration, patch for a retraining (spec 2.7)."""
-    if previous is None:
-        return "v1.0.0"
-    match = VERSION.fullmatch(previous.model_version)
-    if match is None:
-        raise RegistryError(f"model version '{previous.model_version}' is not of the form v1.2.3; correct its tag")
-    major, minor, patch = map(int, match.groups())
-    if _fingerprint_of_features(previous) != _fingerprint_of_features(current):
-        return f"v{major + 1}.0.0"
-    if previous.config_fingerprint != current.config_fingerprint:
-        return f"v{major}.{minor + 1}.0"
-    return f"v{major}.{minor}.{patch + 1}"
-
-
-def _fingerprint_of_features(metadata: ModelMetadata) -> str:
-    """Releases before the constants counted stored the columns' fingerprint; then the constants are the defaults."""
-    stored = metadata.feature_fingerprint
-    return FeatureConfig().fingerprint if stored == schema.column_fingerprint() else stored
-
-
-def _registered(version: Any, aliases: Sequence[str]) -> RegisteredModel:
-    """A version as MLflow describes it; without valid tags of ours it is somebody else's."""
-    metadata = None
-    with contextlib.suppress(ValidationError):
-        metadata = ModelMetadata.model_validate_json(version.tags.get(METADATA_TAG, ""))
-    ours = metadata is not None and VERSION.fullmatch(version.tags.get(VERSION_TAG, "")) is not None
-    return RegisteredModel(
-        number=int(version.version),
-        model_version=version.tags[VERSION_TAG] if ours else "",
-        run_id=version.run_id or "",
-        passed_gates=version.tags.get("passed_gates") == "true",
-        aliases=tuple(aliases),
-        metadata=metadata if ours else None,
-    )
 
 
 class Registry:
@@ -258,13 +189,13 @@ class Registry:
         aliases: dict[int, list[str]] = {}
         for alias, number in models[0].aliases.items():
             aliases.setdefault(int(number), []).append(alias)
-        versions = [_registered(version, aliases.get(int(version.version), [])) for version in found]
+        versions = [registered(version, aliases.get(int(version.version), [])) for version in found]
         return sorted(versions, key=lambda version: -version.number)
 
     def version(self, number: int) -> RegisteredModel:
         """One version by MLflow's running number."""
         version = self._client.get_model_version(self.config.model_name, str(number))
-        return _registered(version, version.aliases)
+        return registered(version, version.aliases)
 
     def alias(self, alias: str) -> RegisteredModel | None:
         """The version with an alias; None if there is none.
@@ -281,7 +212,7 @@ class Registry:
                 if error.error_code in NO_ALIAS:
                     return None
                 raise
-            return _registered(version, version.aliases)
+            return registered(version, version.aliases)
 
     def download(self, number: int, directory: Path) -> Path:
         """Copies a version's bundle below `directory` and returns its folder."""

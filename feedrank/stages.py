@@ -45,7 +45,8 @@ from feedrank.model.bundle import (
     seal,
     write_bundle,
 )
-from feedrank.registry import RegisteredModel, Registry
+from feedrank.registered_model import RegisteredModel
+from feedrank.registry import Registry
 from feedrank.tables import (
     date_range,
     parquet_files,

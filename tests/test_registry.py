@@ -17,7 +17,8 @@ from feedrank.errors import RegistryError
 from feedrank.evaluation.evaluate import Evaluation, GateResult, Metrics, RocCurve
 from feedrank.features.offline import compute_features
 from feedrank.model.bundle import EPOCHS_FILE, load_bundle, seal
-from feedrank.registry import VERSION_TAG, Registry, next_version
+from feedrank.registered_model import VERSION_TAG, next_version
+from feedrank.registry import Registry
 
 CONFIG = ModelConfig(embedding_dim=4, hidden_dims=(4,), cross_hidden_dim=3)
 SIZE = Size(users=40, items=60, interactions=2_000)

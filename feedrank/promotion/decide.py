@@ -10,7 +10,8 @@ from feedrank.config import Config
 from feedrank.model.bundle import load_bundle
 from feedrank.promotion.compare import Decision, compare, with_constants
 from feedrank.promotion.promote import BETTER_TAG, REJECTED_TAG
-from feedrank.registry import CHAMPION, RegisteredModel, Registry
+from feedrank.registered_model import RegisteredModel
+from feedrank.registry import CHAMPION, Registry
 
 DECISION_FILE = "decision.json"
 

@@ -22,7 +22,8 @@ from feedrank import storage
 from feedrank.errors import FeedrankError, StorageError
 from feedrank.promotion.changes import Change, ChangeLog, Journal, Kind, PromotionError, Record, Step, Version, lineage
 from feedrank.promotion.serving_target import ServingTarget, UnreachableError
-from feedrank.registry import CHALLENGER, CHAMPION, RegisteredModel, Registry
+from feedrank.registered_model import RegisteredModel
+from feedrank.registry import CHALLENGER, CHAMPION, Registry
 
 REJECTED_TAG = "rejected_because"
 """Tag of a registered version that its comparison with the champion speaks against."""

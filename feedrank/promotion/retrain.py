@@ -20,7 +20,7 @@ from feedrank.promotion.compare import Decision
 from feedrank.promotion.decide import decide
 from feedrank.promotion.promote import Promoter
 from feedrank.promotion.window import choose_window
-from feedrank.registry import RegisteredModel
+from feedrank.registered_model import RegisteredModel
 
 RESULT_FILE = "retraining.json"
 WHO = "automated_retraining"

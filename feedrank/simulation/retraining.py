@@ -19,7 +19,8 @@ from feedrank.features.offline import compute_features
 from feedrank.features.snapshot import save_snapshot, take_snapshot
 from feedrank.model.bundle import SNAPSHOT_FOLDER, load_bundle
 from feedrank.promotion.window import chosen_rows
-from feedrank.registry import RegisteredModel, Registry
+from feedrank.registered_model import RegisteredModel
+from feedrank.registry import Registry
 from feedrank.tables import US_PER_DAY, timestamps_us, write_partitioned
 
 

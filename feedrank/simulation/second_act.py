@@ -17,7 +17,8 @@ from feedrank.config.simulation import AudienceConfig
 from feedrank.data.split import save_split
 from feedrank.features.snapshot import load_snapshot, save_snapshot
 from feedrank.model.bundle import SNAPSHOT_FOLDER
-from feedrank.registry import RegisteredModel, Registry
+from feedrank.registered_model import RegisteredModel
+from feedrank.registry import Registry
 from feedrank.simulation.browsing import browse
 from feedrank.simulation.healing import Healing
 from feedrank.simulation.policies import to_utc
