@@ -16,5 +16,5 @@ from serving.__main__ import main  # noqa: E402
 if __name__ == "__main__":
     from serving import server
 
-    server.protocol_for = lambda _front: H11Protocol  # type: ignore[assignment,return-value]
+    server.protocol_for = lambda *_: H11Protocol  # type: ignore[assignment,return-value]
     sys.exit(main(given))
