@@ -25,18 +25,14 @@ def say(text: str) -> None:
 def task(what: str) -> Iterator[None]:
     """Frames the work of a process that is one task: prints what it does; an expected error ends it in one sentence.
 
-    The progress, information and warnings of libraries are turned off meanwhile.
+    The progress, information and warnings of libraries are turned off, up to the end of the process.
     """
-    level = logging.root.manager.disable
     logging.disable(logging.INFO)
+    warnings.simplefilter("ignore")
     os.environ.update(QUIET)
     say(what)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except FeedrankError as error:
         print(f"{ERROR}{error}", file=sys.stderr, flush=True)
         raise SystemExit(1) from None
-    finally:
-        logging.disable(level)
