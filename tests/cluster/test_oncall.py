@@ -1,5 +1,6 @@
 """On call: the lines of the runbook, as they are written there, change what is served."""
 
+import os
 import subprocess
 
 import pytest
@@ -20,7 +21,8 @@ def line_of_the_runbook(beginning: str, *, has: str = "") -> str:
 
 def run(cluster: Cluster, line: str) -> None:
     kubectl = f"kubectl --context {CONTEXT} --namespace {cluster.namespace}"
-    subprocess.run(["bash", "-euo", "pipefail", "-c", line.replace("kubectl", kubectl)], check=True)
+    command = ["bash", "-euo", "pipefail", "-c", line.replace("kubectl", kubectl)]
+    subprocess.run(command, check=True, env=os.environ | {"USER": "on-call"})
 
 
 def test_a_promotion_and_a_rollback_by_the_documented_lines(cluster: Cluster, demo: KindDemoSummary) -> None:
