@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import yaml
 
 from feedrank import schema
-from feedrank.config.ingest import ColumnSource, IngestConfig, Mapping
+from feedrank.config.ingest import NANOSECONDS, ColumnSource, IngestConfig, Mapping
 from feedrank.data.ingest.casts import Column, as_text, numbers, whole_numbers, without
 from feedrank.data.ingest.files import InputFile
 from feedrank.data.ingest.readers import read_pieces
@@ -40,7 +40,6 @@ SHOWN = r"view|impression|show|display|^pv$|exposure|skip"
 SCALES = (5, 10, 100)
 """Of ratings: four fifths and more of one count as a click."""
 UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-UNITS = ("s", "ms", "us", "ns", "min")
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ def _fits(ours: str, column: Column, config: IngestConfig) -> bool:
 
 def _time_source(column: Column, config: IngestConfig) -> dict[str, Any] | None:
     """The unit that makes plausible times of most cells; {} for times that need none."""
-    for unit in (None, *UNITS):
+    for unit in (None, *NANOSECONDS):
         source = ColumnSource.model_validate({"from": "x", "unit": unit})
         cast = cast_timestamp(schema.TIMESTAMP, column, form=TimeForm(source, config))
         if len(cast.bad) < len(column) / 2:
