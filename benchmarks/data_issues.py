@@ -154,6 +154,20 @@ def timestamp_in_future(damage: Damage) -> pd.DataFrame:
     return damage.frame
 
 
+@issue("action_not_before_impression")
+def action_before_its_impression(damage: Damage) -> pd.DataFrame:
+    rows = damage.anywhere()
+    damage.frame.loc[rows, schema.ACTION_TIME] = damage.frame.loc[rows, schema.TIMESTAMP] - pd.Timedelta(hours=1)
+    return damage.frame
+
+
+@issue("action_not_in_future")
+def action_in_future(damage: Damage) -> pd.DataFrame:
+    rows = damage.anywhere()
+    damage.frame.loc[rows, schema.ACTION_TIME] = damage.frame.loc[rows, schema.TIMESTAMP] + pd.Timedelta(days=364)
+    return damage.frame
+
+
 @issue("timestamp_not_too_old")
 def timestamp_of_the_epoch(damage: Damage) -> pd.DataFrame:
     return _set(damage, damage.anywhere(), schema.TIMESTAMP, pd.Timestamp(0, tz="UTC"))

@@ -23,6 +23,8 @@ DWELL_TIME = "dwell_time"
 DEVICE = "device"
 TIME_OF_DAY = "time_of_day"
 DAY_OF_WEEK = "day_of_week"
+ACTION_TIME = "action_time"
+"""When the click, like, share or dwell of an impression became known; null where nobody recorded it."""
 DATE = "date"
 """Name of the partition column, YYYY-MM-DD of the UTC timestamp."""
 
@@ -43,8 +45,11 @@ INTERACTIONS = pa.schema(
         pa.field(DEVICE, pa.string(), nullable=False),
         pa.field(TIME_OF_DAY, pa.string(), nullable=False),
         pa.field(DAY_OF_WEEK, pa.int8(), nullable=False),
+        pa.field(ACTION_TIME, TIMESTAMP_TYPE),
     ]
 )
+OPTIONAL_COLUMNS = (ACTION_TIME,)
+"""Columns of interactions that a table or a file may lack: they read as null."""
 
 TARGET = "target"
 USER_HISTORICAL_CTR = "user_historical_ctr"

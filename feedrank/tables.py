@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from feedrank.errors import DataError
-from feedrank.schema import DATE, TIMESTAMP
+from feedrank.schema import DATE, INTERACTIONS, OPTIONAL_COLUMNS, TIMESTAMP
 
 US_PER_DAY = 86_400_000_000
 COMPRESSION = "zstd"
@@ -63,26 +63,32 @@ def read_partitioned(
     if not files:
         raise DataError(f"{directory}: no {DATE}=YYYY-MM-DD/*.parquet file in the wanted range; run the step before")
     wanted = None if columns is None else list(dict.fromkeys([*columns, TIMESTAMP]))
-    table = pa.concat_tables([read_parquet(file, columns=wanted) for file in files])
+    table = pa.concat_tables([read_parquet(file, columns=wanted) for file in files], promote_options="default")
     return sort_by_time(table).select(list(columns) if columns is not None else table.column_names)
 
 
 def read_parquet(file: Path, *, columns: list[str] | None = None) -> pa.Table:
-    """Reads one Parquet file.
+    """Reads one Parquet file; a wanted column that is optional and not there is null.
 
     Raises:
         DataError: the file is missing, is no Parquet, or lacks a wanted column.
     """
     try:
         parquet = pq.ParquetFile(file)
-        missing = sorted(set(columns or ()) - set(parquet.schema_arrow.names))
-        if missing:
+        absent = set(columns or ()) - set(parquet.schema_arrow.names)
+        if missing := sorted(absent - set(OPTIONAL_COLUMNS)):
             raise DataError(f"{file}: column {', '.join(missing)} is missing; it has {parquet.schema_arrow.names}")
-        return parquet.read(columns=columns)
+        return _with_nulls(parquet.read(columns=columns), sorted(absent))
     except FileNotFoundError as error:
         raise DataError(f"{file}: no such file") from error
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{file}: can't be read as Parquet ({error}); restore or rewrite it") from error
+
+
+def _with_nulls(table: pa.Table, optional: list[str]) -> pa.Table:
+    for name in optional:
+        table = table.append_column(name, pa.nulls(table.num_rows, INTERACTIONS.field(name).type))
+    return table
 
 
 def conformed(table: pa.Table, wanted: pa.Schema, *, file: Path | str) -> pa.Table:

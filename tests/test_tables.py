@@ -168,3 +168,12 @@ def test_a_table_takes_the_promised_form_or_names_what_is_missing():
 @given(st.dates(), st.sampled_from(["date={}", "date={}.bak", "Date={}", "{}", " date={}", "date={} "]))
 def test_only_the_name_that_the_writer_gives_stands_for_a_day(day, form):
     assert day_of(form.format(day.isoformat())) == (day if form == "date={}" else None)
+
+
+def test_a_table_from_before_an_optional_column_reads_as_null(tmp_path):
+    write_partitioned(table_at([0.0]), tmp_path)
+    later = table_at([30.0])
+    write_partitioned(later.append_column(schema.ACTION_TIME, later[schema.TIMESTAMP]), tmp_path)
+    expected = [None, START + timedelta(hours=30)]
+    assert read_partitioned(tmp_path, columns=[schema.ACTION_TIME])[schema.ACTION_TIME].to_pylist() == expected
+    assert read_partitioned(tmp_path)[schema.ACTION_TIME].to_pylist() == expected

@@ -97,17 +97,17 @@ class ColumnSource(Section):
 
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "hash": (schema.INTERACTION_ID, schema.USER_ID, schema.ITEM_ID),
-    "unit": (schema.TIMESTAMP, schema.DWELL_TIME),
-    "origin": (schema.TIMESTAMP,),
-    "format": (schema.TIMESTAMP,),
-    "zone": (schema.TIMESTAMP,),
+    "unit": (schema.TIMESTAMP, schema.ACTION_TIME, schema.DWELL_TIME),
+    "origin": (schema.TIMESTAMP, schema.ACTION_TIME),
+    "format": (schema.TIMESTAMP, schema.ACTION_TIME),
+    "zone": (schema.TIMESTAMP, schema.ACTION_TIME),
     "at_least": (schema.CLICK, schema.LIKE, schema.SHARE),
 }
 
 
 class Mapping(Section):
     """A mapping file. A column of ours that it doesn't name is taken from the file's column of the same name,
-    else derived (interaction_id, time_of_day, day_of_week), else filled with its default."""
+    else derived (interaction_id, time_of_day, day_of_week), else filled with its default, else null (action_time)."""
 
     columns: dict[str, ColumnSource] = Field(default_factory=dict)
     defaults: dict[str, int | float | str] = Field(

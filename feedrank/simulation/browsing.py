@@ -101,5 +101,6 @@ def to_interactions(visits: Visits, shown: Shown, *, name: str) -> pa.Table:
             pa.array(calendar.TIME_OF_DAY_BY_HOUR[calendar.hours(times)])
         ),
         schema.DAY_OF_WEEK: pa.array(calendar.weekdays(calendar.days_since_epoch(times)).astype(np.int8)),
+        schema.ACTION_TIME: pa.nulls(len(times), schema.TIMESTAMP_TYPE),
     }
     return pa.table([columns[field] for field in schema.INTERACTIONS.names], schema=schema.INTERACTIONS)

@@ -120,6 +120,7 @@ def interactions(features: pa.Table) -> pa.Table:
         schema.DEVICE: pa.array(["mobile"] * rows),
         schema.TIME_OF_DAY: pa.array(["morning"] * rows),
         schema.DAY_OF_WEEK: features[schema.DAY_OF_WEEK],
+        schema.ACTION_TIME: pa.nulls(rows, schema.TIMESTAMP_TYPE),
     }
     return pa.table(columns, schema=schema.INTERACTIONS)
 

@@ -186,6 +186,7 @@ def _table(
         schema.DEVICE: _decode(devices, schema.DEVICES),
         schema.TIME_OF_DAY: _decode(calendar.TIME_OF_DAY_BY_HOUR[calendar.hours(times)], schema.TIMES_OF_DAY),
         schema.DAY_OF_WEEK: pa.array(calendar.weekdays(calendar.days_since_epoch(times)).astype(np.int8)),
+        schema.ACTION_TIME: pa.nulls(len(times), schema.TIMESTAMP_TYPE),
     }
     return pa.table([columns[name] for name in schema.INTERACTIONS.names], schema=schema.INTERACTIONS)
 

@@ -24,7 +24,7 @@ DERIVED = (schema.INTERACTION_ID, schema.TIME_OF_DAY, schema.DAY_OF_WEEK)
 
 @dataclass(frozen=True)
 class Plan:
-    """Where each of our columns comes from in one kind of file; columns in neither dict are derived."""
+    """Where each of our columns comes from in one kind of file; the others are derived, or optional and null."""
 
     sources: dict[str, ColumnSource]
     defaulted: tuple[str, ...]
@@ -53,7 +53,7 @@ def plan_columns(file: str, present: Sequence[str], mapping: Mapping | None, *, 
         elif mapping is not None and name in mapping.defaults:
             sources[name] = ColumnSource(constant=mapping.defaults[name])
             defaulted.append(name)
-        elif name not in DERIVED:
+        elif name not in (*DERIVED, *schema.OPTIONAL_COLUMNS):
             sources[name] = ColumnSource(**{"from": name})
         source = sources.get(name)
         for column in source.source if source is not None else ():
@@ -121,6 +121,8 @@ def _complete(columns: dict[str, Column], ids: identity.ImpressionIds) -> pa.Tab
         columns[schema.DAY_OF_WEEK] = pa.array(days.astype(np.int8))
     if schema.INTERACTION_ID not in columns:
         columns[schema.INTERACTION_ID] = ids.of(columns[schema.USER_ID], columns[schema.ITEM_ID], times)
+    for name in schema.OPTIONAL_COLUMNS:
+        columns.setdefault(name, pa.nulls(len(times), schema.INTERACTIONS.field(name).type))
     names = schema.INTERACTIONS.names
     return pa.table([columns[name] for name in names], schema=schema.INTERACTIONS)
 
@@ -151,8 +153,9 @@ def _hashed(name: str, cells: list[Column]) -> Cast:
 
 def _typed(name: str, source: ColumnSource, cells: Column, config: IngestConfig) -> Cast:
     kind = schema.INTERACTIONS.field(name).type
-    if name == schema.TIMESTAMP:
-        return cast_timestamp(name, cells, form=TimeForm(source, config))
+    if pa.types.is_timestamp(kind):
+        may_lack = name in schema.OPTIONAL_COLUMNS
+        return cast_timestamp(name, cells, form=TimeForm(source, config), may_lack=may_lack)
     if pa.types.is_string(kind):
         return cast_text(name, cells)
     if pa.types.is_floating(kind):

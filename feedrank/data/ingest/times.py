@@ -25,10 +25,12 @@ class TimeForm:
     config: IngestConfig
 
 
-def cast_timestamp(name: str, raw: Column, *, form: TimeForm) -> Cast:
-    """To UTC microseconds; times without a zone are of the mapping's."""
+def cast_timestamp(name: str, raw: Column, *, form: TimeForm, may_lack: bool = False) -> Cast:
+    """To UTC microseconds; times without a zone are of the mapping's. Where they `may_lack`, an empty cell is null."""
     values, naive = _microseconds_of(raw, form)
     fits = _plausible(values, form)
+    if may_lack:
+        fits = pc.or_(fits, pc.is_null(raw))
     bad = bad_where(pc.invert(fits))
     if not len(bad):
         return Cast(name, values.cast(TIMESTAMP_TYPE), naive_times=naive)

@@ -80,7 +80,7 @@ def _bits(column: pa.ChunkedArray) -> Hashes:
         codes = column.combine_chunks().dictionary_encode()
         return text_hashes([pa.chunked_array([codes.dictionary])])[codes.indices.to_numpy()]
     if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.int64())
+        column = pc.fill_null(column.cast(pa.int64()), np.iinfo(np.int64).min)
     values = column.to_numpy()
     return values.view(np.uint64) if values.dtype.itemsize == 8 else values.astype(np.uint64)
 

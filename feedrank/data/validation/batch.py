@@ -126,7 +126,8 @@ def _file_schema(file: Path) -> pa.Schema:
 
 
 def _types(found: pa.Schema) -> list[ColumnType]:
-    names = [*schema.INTERACTIONS.names, *(n for n in found.names if n not in schema.INTERACTIONS.names)]
+    ours = [n for n in schema.INTERACTIONS.names if n in found.names or n not in schema.OPTIONAL_COLUMNS]
+    names = [*ours, *(n for n in found.names if n not in ours)]
     wanted = {field.name: str(field.type) for field in schema.INTERACTIONS}
     present = {field.name: _plain_type(field.type) for field in found}
     return [ColumnType(n, wanted.get(n, "no such column"), present.get(n, "missing")) for n in names]

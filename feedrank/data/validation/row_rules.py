@@ -6,6 +6,7 @@ from datetime import UTC, datetime, time
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from feedrank import schema
@@ -31,7 +32,7 @@ class RowRule:
 def row_rules() -> list[RowRule]:
     """Every rule about rows, in the order in which reasons are given."""
     return [
-        *(_not_null(name) for name in schema.INTERACTIONS.names),
+        *(_not_null(name) for name in schema.INTERACTIONS.names if name not in schema.OPTIONAL_COLUMNS),
         RowRule("interaction_id_is_uuid", "the text form of a UUID", _no_uuid),
         RowRule("interaction_id_unique", "each interaction_id once", _repeated_id),
         RowRule("event_unique", "one row per user, item and timestamp", _repeated_event),
@@ -49,6 +50,8 @@ def row_rules() -> list[RowRule]:
         RowRule("dwell_needs_click", "without a click only a short look", _long_look),
         RowRule("day_of_week_agrees", "the weekday of the timestamp", _weekday_differs),
         RowRule("time_of_day_agrees", "the time of day of the timestamp's hour", _time_of_day_differs),
+        RowRule("action_not_before_impression", "action_time not before timestamp", _action_before_impression),
+        RowRule("action_not_in_future", "action_time not after now", _action_in_future),
         RowRule("user_event_rate", "no more events of a user in a minute than a human makes", _too_fast),
     ]
 
@@ -116,6 +119,16 @@ def _too_old(batch: Batch, config: ValidationConfig) -> Bools:
 
 def _in_future(batch: Batch, config: ValidationConfig) -> Bools:
     return batch.times > batch.limits.now_us + int(config.future_tolerance_s * US_PER_SECOND)
+
+
+def _action_before_impression(batch: Batch, _: ValidationConfig) -> Bools:
+    before = pc.less(batch.table[schema.ACTION_TIME], batch.table[schema.TIMESTAMP])
+    return pc.fill_null(before, False).to_numpy()
+
+
+def _action_in_future(batch: Batch, config: ValidationConfig) -> Bools:
+    latest = batch.limits.now_us + int(config.future_tolerance_s * US_PER_SECOND)
+    return pc.fill_null(pc.greater(batch.table[schema.ACTION_TIME].cast(pa.int64()), latest), False).to_numpy()
 
 
 def _dwell_out_of_range(batch: Batch, _: ValidationConfig) -> Bools:

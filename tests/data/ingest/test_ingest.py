@@ -303,7 +303,7 @@ def test_unknown_address_scheme_and_empty_folder_are_refused(tmp_path: Path, run
         ("columns: {click: {from: a, atleast: 4}}", "columns.click.atleast: Extra inputs"),
         ("columns: {user_id: {from: [a, b]}}", "only with 'hash: true'"),
         ("columns: {click: {}}", "give either 'from'"),
-        ("columns: {device: {from: a, unit: s}}", "'unit' is for timestamp, dwell_time only"),
+        ("columns: {device: {from: a, unit: s}}", "'unit' is for timestamp, action_time, dwell_time only"),
         ("columns: [", "not valid YAML"),
     ],
 )

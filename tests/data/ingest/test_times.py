@@ -119,3 +119,27 @@ def test_a_time_that_the_clock_skips_is_refused_and_the_first_of_two_taken(table
 def test_options_that_can_not_be_are_refused(table: Table, options: str) -> None:
     with pytest.raises(ConfigError, match=r"mapping\.yaml: columns\.timestamp"):
         table.ingest(csv("2024-01-01T10:00:00Z"), mapping=mapping(options))
+
+
+def test_the_time_of_an_action_is_read_and_may_be_empty(table: Table) -> None:
+    rows = [
+        "1,1,2024-01-01T10:00:00Z,1,2024-01-01T10:05:00Z",
+        "1,2,2024-01-01T10:00:00Z,0,",
+        "1,3,2024-01-01T10:00:00Z,1,soon",
+    ]
+    content = "\n".join(["user,item,ts,click,action_time", *rows]) + "\n"
+    assert table.ingest(content).rows_quarantined == 1
+    assert table.column("action_time") == [TEN + dt.timedelta(minutes=5), None]
+    named = PLAIN.replace("columns:", "columns:\n  action_time: {from: clicked, unit: ms}")
+    assert (
+        table.ingest(
+            f"user,item,ts,click,clicked\n2,1,2024-01-01T11:00:00Z,1,{1704106800000}\n", mapping=named
+        ).rows_added
+        == 1
+    )
+    assert table.column("action_time")[-1] == dt.datetime(2024, 1, 1, 11, tzinfo=dt.UTC)
+
+
+def test_without_a_column_for_it_the_time_of_an_action_is_unknown(table: Table) -> None:
+    table.ingest(csv("2024-01-01T10:00:00Z"), mapping=mapping(""))
+    assert table.column("action_time") == [None]
