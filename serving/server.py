@@ -197,7 +197,6 @@ class RankerServer(kserve.ModelServer):
         self._listener = listener
         self._board, self._place = board, place
         self._rpc: GrpcServer | None = None
-        self._open = False
         self._pulses = 0
         self.dataplane = RankerDataPlane(self.registered_models, service)
         self.model_repository_extension = ClosedRepository(self.registered_models)
@@ -237,25 +236,25 @@ class RankerServer(kserve.ModelServer):
             others = self._board is not None and self._board.others_have_model(self._place)
             await self._hold_ports(http, wanted=has_model or not others)
         if self._board is not None:
-            self._board.beat(self._place, has_model=has_model and self._open)
+            self._board.beat(self._place, has_model=has_model and self._service.listening)
         self._pulses += 1
         if self._pulses % SWEEP_PULSES == 0:
             http.sweep()
 
     async def _hold_ports(self, http: HttpServer, *, wanted: bool) -> None:
         """Open while wanted: a worker without a model leaves them to those that have one, if there are any."""
-        if wanted and not self._open:
+        if wanted and not self._service.listening:
             await http.open()
             if self.enable_grpc:
                 self._rpc = GrpcServer(self._service, self.dataplane, self.model_repository_extension)
                 await self._rpc.open()
             logger.info("serving", extra={"fields": {"http_port": self._listener.getsockname()[1]}})
-        elif self._open and not wanted:
+        elif self._service.listening and not wanted:
             http.leave_port()
             if self._rpc is not None:
                 await self._rpc.close(0)
                 self._rpc = None
-        self._open = wanted
+        self._service.listening = wanted
 
     async def _drain(self, http: HttpServer) -> None:
         """Not ready first, so that routes change; then no new connection; then the rest."""
@@ -264,6 +263,6 @@ class RankerServer(kserve.ModelServer):
         logger.info("draining", extra={"fields": {"seconds": drain.delay_seconds}})
         await asyncio.sleep(drain.delay_seconds)
         http.stop()
-        self._open = False
+        self._service.listening = False
         if self._rpc is not None:
             await self._rpc.close(drain.timeout_seconds)

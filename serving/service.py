@@ -53,6 +53,8 @@ class Service:
             on_reload=self.metrics.reloaded,
         )
         self.loop_delay = LoopDelay()
+        self.listening = False
+        """Whether the ports are open; the server's matter."""
         self.draining = False
         self._started = time.monotonic()
         self._stop = threading.Event()
@@ -83,7 +85,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """New requests should be sent here."""
-        return self.loader.current is not None and not self.draining
+        return self.loader.current is not None and self.listening and not self.draining
 
     def authorized(self, header: bytes | None) -> bool:
         """Whether an Authorization header is good enough."""

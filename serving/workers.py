@@ -33,6 +33,8 @@ HUNG_SECONDS = 20.0
 """A worker whose event loop has stood still for so long is replaced."""
 START_SECONDS = 180.0
 """The same for one that has not begun: it imports, on a machine that may be busy."""
+LONGEST_ROUND_SECONDS = 5.0
+"""What a round counts at most: if all processes were frozen together, nobody hangs."""
 BOARD = "board"
 """The file of the worker board in the runtime folder."""
 SPARE_DESCRIPTORS = 512
@@ -119,23 +121,40 @@ class WorkerSet:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         workers = [self._start(place) for place in range(self._count)]
-        while not self._stopping:
-            time.sleep(POLL_SECONDS)
-            for place, worker in enumerate(workers):
-                if self._stopping:
-                    break
-                self._kill_if_hung(worker)
-                process = worker.process
-                if process.poll() is not None:
-                    logger.warning("worker %s ended with %s; starting another", process.pid, process.returncode)
-                    self._board.clear(place)
-                    time.sleep(RESTART_SECONDS)
-                    workers[place] = self._start(place)
+        for seconds in rounds():
+            if self._stopping:
+                break
+            workers = [self._kept(worker, seconds) for worker in workers]
+        return self._end(workers)
+
+    def _kept(self, worker: _Worker, seconds: float) -> _Worker:
+        """The worker, or another in its place if it has ended or hangs."""
+        self._kill_if_hung(worker, seconds, start_patience=START_SECONDS)
+        process = worker.process
+        if process.poll() is None or self._stopping:
+            return worker
+        logger.warning("worker %s ended with %s; starting another", process.pid, process.returncode)
+        self._board.clear(worker.place)
+        time.sleep(RESTART_SECONDS)
+        return self._start(worker.place)
+
+    def _end(self, workers: Sequence[_Worker]) -> int:
+        """Lets all end; one that hangs is not waited for as long as one that drains."""
         self._listener.close()
         for worker in workers:
             worker.process.terminate()
         deadline = time.monotonic() + self._drain_seconds + KILL_MARGIN_SECONDS
-        return max(_wait(worker.process, deadline) for worker in workers)
+        for seconds in rounds():
+            running = [worker for worker in workers if worker.process.poll() is None]
+            if not running:
+                break
+            for worker in running:
+                if time.monotonic() > deadline:
+                    logger.warning("worker %s does not end; killing it", worker.process.pid)
+                    worker.process.kill()
+                else:
+                    self._kill_if_hung(worker, seconds, start_patience=HUNG_SECONDS)
+        return max(_exit_code(worker.process) for worker in workers)
 
     def _start(self, place: int) -> _Worker:
         inherited = self._listener.fileno()
@@ -143,31 +162,36 @@ class WorkerSet:
         # A session of its own: an interrupt at the terminal reaches the workers through this process only.
         return _Worker(place, subprocess.Popen(command, pass_fds=[inherited], start_new_session=True))
 
-    def _kill_if_hung(self, worker: _Worker) -> None:
-        """Counts rounds of this process, not seconds: if all were frozen together, nobody hangs."""
+    def _kill_if_hung(self, worker: _Worker, seconds: float, *, start_patience: float) -> None:
+        """Kills a worker that has not beaten for too long; `seconds` have passed since the last look."""
         beats = self._board.beats(worker.place)
-        worker.silent_seconds = worker.silent_seconds + POLL_SECONDS if beats == worker.beats else 0.0
+        worker.silent_seconds = worker.silent_seconds + seconds if beats == worker.beats else 0.0
         worker.beats = beats
         leaving = self._drain_seconds + KILL_MARGIN_SECONDS
-        patience = {0: START_SECONDS, LEAVING: leaving}.get(beats, HUNG_SECONDS)
+        patience = {0: start_patience, LEAVING: leaving}.get(beats, HUNG_SECONDS)
         if worker.silent_seconds > patience:
             logger.warning("worker %s has hung for %.0f s; killing it", worker.process.pid, worker.silent_seconds)
             worker.process.kill()
-            worker.process.wait()
+            worker.silent_seconds = 0.0
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
 
 
-def _wait(worker: subprocess.Popen[bytes], deadline: float) -> int:
-    """The worker's exit code; 0 too when the signal met it before it began to serve."""
-    try:
-        code = worker.wait(max(deadline - time.monotonic(), 0))
-        return 0 if code == -signal.SIGTERM else abs(code)
-    except subprocess.TimeoutExpired:
-        logger.warning("worker %s does not end; killing it", worker.pid)
-        worker.kill()
-        return abs(worker.wait())
+def rounds() -> Iterator[float]:
+    """Sleeps before each round, and yields the seconds since the one before."""
+    last = time.monotonic()
+    while True:
+        time.sleep(POLL_SECONDS)
+        now = time.monotonic()
+        yield min(now - last, LONGEST_ROUND_SECONDS)
+        last = now
+
+
+def _exit_code(ended: subprocess.Popen[bytes]) -> int:
+    """0 too when the signal met it before it began to serve."""
+    code = ended.wait()
+    return 0 if code == -signal.SIGTERM else abs(code)
 
 
 def worker_command(arguments: Sequence[str], runtime: Path) -> list[str]:

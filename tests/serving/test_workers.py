@@ -1,16 +1,22 @@
 """Several workers behind one port: who takes traffic, and who is replaced."""
 
+import os
 import signal
+import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 import tritonclient.grpc as triton_grpc
 from conftest import Predictor, running
 
+from serving import workers as worker_sets
 from serving.worker_board import WorkerBoard
-from serving.workers import BOARD, HUNG_SECONDS
+from serving.workers import BOARD, HUNG_SECONDS, LONGEST_ROUND_SECONDS, WorkerSet, bind, rounds
 
 WORKER = "--place"
 BEATS = 20
@@ -70,7 +76,7 @@ def test_a_hung_worker_is_replaced_while_the_other_answers(models, tmp_path):
         predictor.http.close()  # whose connection may be the hung one's
         hung = min(before)
         psutil.Process(hung).send_signal(signal.SIGSTOP)
-        deadline = time.monotonic() + 3 * HUNG_SECONDS
+        deadline = time.monotonic() + 6 * HUNG_SECONDS
         while hung in workers(predictor) and time.monotonic() < deadline:
             assert asked(predictor, times=1) == {200}
             time.sleep(0.5)
@@ -80,3 +86,81 @@ def test_a_hung_worker_is_replaced_while_the_other_answers(models, tmp_path):
             predictor.wait(lambda: len(workers(predictor) - {hung}) == 2)
             assert before - {hung} < workers(predictor), "the other went on"
             assert asked(predictor) == {200}
+
+
+BEATING = """
+import sys, time
+from pathlib import Path
+from serving.worker_board import WorkerBoard
+board, place = WorkerBoard(Path(sys.argv[1]), count=2), int(sys.argv[-1])
+while True:
+    board.beat(place, has_model=True)
+    time.sleep(0.02)
+"""
+
+
+@pytest.fixture
+def worker_set(tmp_path, monkeypatch):
+    """Makes a set of two whose patience is short, and puts this process's handlers back."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.setattr(worker_sets, "HUNG_SECONDS", 2.0)
+    board = WorkerBoard(tmp_path / BOARD, count=2)
+    with bind("127.0.0.1", 0) as listener:
+
+        def make(program: str) -> tuple[WorkerSet, WorkerBoard]:
+            command = [sys.executable, "-c", program, str(tmp_path / BOARD)]
+            return WorkerSet(command, count=2, board=board, listener=listener, drain_seconds=300), board
+
+        yield make
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def meanwhile(act: Callable[[list[psutil.Process]], None]) -> None:
+    """Calls `act` with both workers in another thread, and then tells this process to end."""
+
+    def run() -> None:
+        while len(children := psutil.Process().children()) < 2:
+            time.sleep(0.02)
+        try:
+            act(children)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=run).start()
+
+
+def test_a_worker_that_is_stopped_before_its_first_beat_does_not_hold_the_end(worker_set):
+    running_set, _ = worker_set("import time; time.sleep(600)")
+    meanwhile(lambda children: children[0].send_signal(signal.SIGSTOP))
+    started = time.monotonic()
+    assert running_set.run() == signal.SIGKILL
+    assert time.monotonic() - started < 60, "far less than the drain"
+
+
+def test_a_worker_that_hangs_while_it_drains_is_not_waited_for(worker_set):
+    running_set, board = worker_set(BEATING)
+
+    def stop_one(children: list[psutil.Process]) -> None:
+        while alive(board) == 0:
+            time.sleep(0.02)
+        children[1].send_signal(signal.SIGSTOP)
+
+    meanwhile(stop_one)
+    started = time.monotonic()
+    assert running_set.run() == signal.SIGKILL
+    assert time.monotonic() - started < 60
+
+
+def test_processes_that_were_frozen_together_do_not_hang(monkeypatch):
+    class Clock:
+        now = 0.0
+
+        def sleep(self, _seconds: float) -> None:
+            self.now += 3600.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+    monkeypatch.setattr(worker_sets, "time", Clock())
+    assert next(rounds()) == LONGEST_ROUND_SECONDS < HUNG_SECONDS
