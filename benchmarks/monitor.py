@@ -34,7 +34,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from feedrank.config import MonitoringConfig
 from feedrank.monitoring.run import monitor
-from feedrank.monitoring.window import Sources
+from feedrank.monitoring.rows import Sources
 folder = Path(sys.argv[1])
 config = MonitoringConfig.model_validate({"drift": {"engine": sys.argv[2], "k": 1, "m": 1}})
 result = monitor(

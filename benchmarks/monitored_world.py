@@ -20,7 +20,7 @@ from feedrank.data.generator import World, generate
 from feedrank.features.offline import compute_features
 from feedrank.monitoring.performance import auc_estimate
 from feedrank.monitoring.reference import build_reference
-from feedrank.monitoring.window import Sources
+from feedrank.monitoring.rows import Sources
 from feedrank.tables import timestamps_us, write_partitioned
 
 MODEL_VERSION = "v1.0.0"

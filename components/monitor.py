@@ -34,9 +34,9 @@ def monitor(
     from pathlib import Path
 
     from feedrank.config import load_config
+    from feedrank.monitoring.rows import Sources
     from feedrank.monitoring.run import monitor as run_monitor
     from feedrank.monitoring.triggers import NOT_STARTED, RetrainingLog
-    from feedrank.monitoring.window import Sources
     from feedrank.task_log import say, task
 
     with task(f"judges the predictions in {predictions} by the feedback in {feedback}"):

@@ -17,14 +17,14 @@ US_PER_DAY = 86_400_000_000
 COMPRESSION = "zstd"
 
 
-def timestamps_us(table: pa.Table) -> NDArray[np.int64]:
-    """The timestamp column as int64 microseconds since 1970-01-01 UTC, shape [rows]."""
-    return table[TIMESTAMP].cast(pa.int64()).to_numpy()
+def timestamps_us(table: pa.Table, *, column: str = TIMESTAMP) -> NDArray[np.int64]:
+    """A column of times as int64 microseconds since 1970-01-01 UTC, shape [rows]."""
+    return table[column].cast(pa.int64()).to_numpy()
 
 
-def sort_by_time(table: pa.Table) -> pa.Table:
-    """The table in the order of its timestamps; costs one comparison per row when it is sorted already."""
-    times = timestamps_us(table)
+def sort_by_time(table: pa.Table, *, column: str = TIMESTAMP) -> pa.Table:
+    """The table in the order of a column of times; costs one comparison per row when it is sorted already."""
+    times = timestamps_us(table, column=column)
     if len(times) < 2 or bool((times[1:] >= times[:-1]).all()):
         return table
     return table.take(pa.array(np.argsort(times, kind="stable")))

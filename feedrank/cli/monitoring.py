@@ -90,9 +90,9 @@ def monitor(
     retraining: Annotated[bool, typer.Option(help="Start the retraining that a trigger asks for.")] = True,
 ) -> None:
     """Look for drift and decay since the last run, send alerts, and retrain if that is called for."""
+    from feedrank.monitoring.rows import Sources
     from feedrank.monitoring.run import monitor as run_monitor
     from feedrank.monitoring.triggers import NOT_STARTED
-    from feedrank.monitoring.window import Sources
     from feedrank.promotion.served import alerting, champion_bundle, configured_promoter, repair_before_watching
 
     config, output, now = run_config(run_dir), run_dir / "monitoring", at or datetime.now(UTC)

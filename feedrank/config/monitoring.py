@@ -25,6 +25,11 @@ class WindowConfig(Section):
     step_hours: int = Field(default=3, ge=1)
     max_catch_up: int = Field(default=56, ge=1, description="windows that one run makes up for at most")
     max_rows: int = Field(default=5_000, ge=1, description="rows that the drift tests use at most")
+    max_read_rows: int = Field(
+        default=2_000_000,
+        ge=1,
+        description="rows of the log, and of the feedback, that are kept in memory: of more, a sample of the users'",
+    )
     min_effective_rows: int = Field(
         default=185,
         ge=2,

@@ -1,11 +1,11 @@
-"""Recent data of one window: the predictor's log and the feedback on it, read so that damage is named, not fatal.
+"""Reads the rows of a time range from the prediction log or the feedback, in batches, whatever their volume.
 
-A file that can't be read or is of another schema is skipped, a day without files is missed; each gives a warning in
-the result. Rows of the log come out flat: one column per feature instead of the struct.
+Only the days, row groups and columns that are asked for are read. Damage is named, not fatal: a file that can't be read
+or is of another schema is skipped, a day without files is missed; each gives a warning.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -13,65 +13,116 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from feedrank import schema
 from feedrank.errors import DataError
-from feedrank.tables import conformed, day_of, parquet_files, read_parquet, sort_by_time
+from feedrank.tables import conformed, day_of, parquet_files
 
-FLAT_LOG = pa.schema([*list(schema.PREDICTION_LOG)[:-1], *schema.FEATURE_FIELDS])
-"""The prediction log with the struct of features as columns."""
-KEYS = (schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP)
+BATCH_ROWS = 1 << 18
+ARRIVAL = schema.TIMESTAMP
+"""Column of the prediction log by which its windows go."""
 
 
 @dataclass(frozen=True)
-class Recent:
-    """Rows of a time range in time order, and what was wrong with their files."""
+class _Part:
+    """Row groups of a file that may hold rows of the range."""
 
-    rows: pa.Table
-    warnings: list[str]
-
-
-def read_predictions(directory: Path, *, start: datetime, end: datetime, expected_from: datetime) -> Recent:
-    """The prediction log (`FLAT_LOG`) of [start, end); days without a file from `expected_from` on are warned of."""
-    recent = _read(directory, wanted=schema.PREDICTION_LOG, start=start, end=end, expected_from=expected_from)
-    features = recent.rows[schema.FEATURES_STRUCT]
-    columns = [recent.rows[name] for name in schema.PREDICTION_LOG.names[:-1]]
-    columns += [pc.struct_field(features, name) for name in schema.FEATURES]
-    return Recent(pa.Table.from_arrays(columns, schema=FLAT_LOG), recent.warnings)
+    file: Path
+    row_groups: list[int]
+    rows: int
 
 
-def read_feedback(directory: Path, *, start: datetime, end: datetime, expected_from: datetime) -> Recent:
-    """The interactions (`schema.INTERACTIONS`) of [start, end); warnings as in `read_predictions`."""
-    return _read(directory, wanted=schema.INTERACTIONS, start=start, end=end, expected_from=expected_from)
+@dataclass(frozen=True)
+class Source:
+    """Rows in [start, end) of a partitioned table, by the time column `by`."""
 
+    directory: Path
+    wanted: pa.Schema
+    by: str
+    start: datetime
+    end: datetime
+    expected_from: datetime
+    """Days without a file from here on are warned of."""
+    parts: list[_Part] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """Complete once the batches were read."""
 
-def _read(directory: Path, *, wanted: pa.Schema, start: datetime, end: datetime, expected_from: datetime) -> Recent:
-    tables, warnings = [wanted.empty_table()], []
-    # A batch that was written around midnight may lie in the folder of the neighbouring day.
-    for day in _days(start - timedelta(days=1), end + timedelta(days=1)):
-        files = parquet_files(directory / f"{schema.DATE}={day.isoformat()}")
-        if not files and expected_from.date() <= day <= (end - timedelta(microseconds=1)).date():
-            warnings.append(f"{directory}: no data of {day}; is its writer running?")
-        for file in files:
+    @staticmethod
+    def open(
+        directory: Path, *, wanted: pa.Schema, by: str, start: datetime, end: datetime, expected_from: datetime
+    ) -> "Source":
+        """Looks at the files' footers."""
+        source = Source(directory, wanted, by, start.astimezone(UTC), end.astimezone(UTC), expected_from)
+        source._plan()
+        return source
+
+    @property
+    def rows(self) -> int:
+        """Rows that are read at most."""
+        return sum(part.rows for part in self.parts)
+
+    def batches(self, *, keys: Sequence[str]) -> Iterator[pa.Table]:
+        """The rows, some at a time; those in which a key is null are left out and warned of."""
+        incomplete = 0
+        for part in self.parts:
             try:
-                table = conformed(read_parquet(file, columns=wanted.names), wanted, file=file)
-                tables.append(_between(table, start=start, end=end))
-            except DataError as error:
-                warnings.append(f"skipped: {error}")
-    rows = pa.concat_tables(tables)
-    complete = np.logical_and.reduce([rows[key].is_valid().to_numpy() for key in KEYS])
-    if not complete.all():
-        warnings.append(f"{directory}: {(~complete).sum()} rows without user, item or time left out")
-        rows = rows.filter(pa.array(complete))
-    return Recent(sort_by_time(rows), warnings)
+                for batch in self._read(part):
+                    whole = np.logical_and.reduce([batch[key].is_valid().to_numpy() for key in keys])
+                    incomplete += int((~whole).sum())
+                    yield batch if whole.all() else batch.filter(pa.array(whole))
+            except (DataError, pa.ArrowException, OSError) as error:
+                self.warnings.append(f"skipped: {part.file}: {error}")
+        if incomplete:
+            self.warnings.append(f"{self.directory}: {incomplete} rows without {', '.join(keys)} left out")
 
+    def _plan(self) -> None:
+        # A batch that was written around midnight may lie in the folder of the neighbouring day.
+        for day in _days(self.start - timedelta(days=1), self.end + timedelta(days=1)):
+            files = parquet_files(self.directory / f"{schema.DATE}={day.isoformat()}")
+            if not files and self.expected_from.date() <= day <= (self.end - timedelta(microseconds=1)).date():
+                self.warnings.append(f"{self.directory}: no data of {day}; is its writer running?")
+            for file in files:
+                try:
+                    part = self._part(file)
+                except (pa.ArrowException, OSError) as error:
+                    self.warnings.append(f"skipped: {file}: can't be read as Parquet ({error})")
+                else:
+                    if part.row_groups:
+                        self.parts.append(part)
 
-def _between(table: pa.Table, *, start: datetime, end: datetime) -> pa.Table:
-    times = table[schema.TIMESTAMP]
-    scalar_start, scalar_end = (pa.scalar(moment, type=schema.TIMESTAMP_TYPE) for moment in (start, end))
-    inside = pc.and_(pc.greater_equal(times, scalar_start), pc.less(times, scalar_end))
-    # A row without a time is kept, to be counted with the other incomplete ones.
-    return table.filter(pc.fill_null(inside, True))
+    def _part(self, file: Path) -> _Part:
+        with pq.ParquetFile(file) as parquet:
+            metadata = parquet.metadata
+            groups = [index for index in range(metadata.num_row_groups) if self._may_match(metadata.row_group(index))]
+            return _Part(file, groups, sum(metadata.row_group(index).num_rows for index in groups))
+
+    def _may_match(self, group: pq.RowGroupMetaData) -> bool:
+        for index in range(group.num_columns):
+            column = group.column(index)
+            if column.path_in_schema == self.by:
+                statistics = column.statistics
+                if statistics is None or not statistics.has_min_max or statistics.null_count:
+                    return True
+                try:
+                    return bool(statistics.min < self.end and statistics.max >= self.start)
+                except TypeError:  # of another type; reading the file names it
+                    return True
+        return True
+
+    def _read(self, part: _Part) -> Iterator[pa.Table]:
+        with pq.ParquetFile(part.file) as parquet:
+            # A column that is missing is named by `conformed`.
+            names = [name for name in self.wanted.names if name in parquet.schema_arrow.names]
+            for batch in parquet.iter_batches(BATCH_ROWS, row_groups=part.row_groups, columns=names):
+                yield self._inside(conformed(pa.Table.from_batches([batch]), self.wanted, file=part.file))
+
+    def _inside(self, table: pa.Table) -> pa.Table:
+        times = table[self.by]
+        start, end = (pa.scalar(moment, type=schema.TIMESTAMP_TYPE) for moment in (self.start, self.end))
+        # A row without a time is kept, to be counted with the other incomplete ones.
+        inside = pc.fill_null(pc.and_(pc.greater_equal(times, start), pc.less(times, end)), True)
+        return table if pc.all(inside).as_py() else table.filter(inside)
 
 
 def _days(start: datetime, end: datetime) -> Iterator[date]:

@@ -31,9 +31,10 @@ from feedrank.monitoring.engines import drift_engine
 from feedrank.monitoring.reference import Reference, load_reference
 from feedrank.monitoring.report import write_report
 from feedrank.monitoring.results import Alarm, AlertReport, MonitoringResult, TriggerDecision, Verdict, WindowResult
+from feedrank.monitoring.rows import Sources
 from feedrank.monitoring.traffic import error_rate_signal
 from feedrank.monitoring.triggers import NOT_STARTED, RetrainingLog
-from feedrank.monitoring.window import Evaluation, Sources, evaluate_window
+from feedrank.monitoring.window import Evaluation, evaluate_window
 
 RUNS, RESULT_FILE, REPORT_FILE = "runs", "result.json", "report.html"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -10,6 +10,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+HASHES = 1 << 53
+
+
+def chosen_users(users: Ints, *, share: float) -> NDArray[np.bool_]:
+    """Which rows belong to users of a fixed random sample of that share of all users, shape [rows].
+
+    A smaller share is a part of a larger one. The hash is the finaliser of SplitMix64 (Steele, Lea, Flood, "Fast
+    splittable pseudorandom number generators", OOPSLA 2014).
+    """
+    bits = users.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    bits ^= bits >> np.uint64(31)
+    return (bits >> np.uint64(11)) < np.uint64(round(share * HASHES))
 
 
 def visit_starts(users: Ints, times_us: Ints, *, gap_us: int, rng: np.random.Generator) -> Ints:

@@ -11,6 +11,7 @@ from feedrank.config.monitoring import MonitoringConfig, PerformanceConfig
 from feedrank.monitoring.feedback import Joined
 from feedrank.monitoring.performance import ratio_estimate
 from feedrank.monitoring.results import Signal, SignalKind, Status, Visits
+from feedrank.monitoring.rows import Latency
 from feedrank.tables import timestamps_us
 
 MIN_REQUESTS = 100
@@ -18,19 +19,15 @@ MIN_REQUESTS = 100
 US_PER_MINUTE = 60e6
 
 
-def latency_signal(predictions: pa.Table, *, config: PerformanceConfig) -> Signal:
-    """Verdict on the 99th percentile of the logged latency; a request counts once, however many items it ranked."""
-    frame = predictions.select([schema.USER_ID, schema.LATENCY_MS]).to_pandas()
-    frame["time_us"] = timestamps_us(predictions)
-    latencies = frame.drop_duplicates([schema.USER_ID, "time_us"])[schema.LATENCY_MS].dropna()
-    enough = len(latencies) >= MIN_REQUESTS
-    p99 = float(np.percentile(latencies, 99)) if enough else None
+def latency_signal(latency: Latency, *, config: PerformanceConfig) -> Signal:
+    """Verdict on the 99th percentile of the logged latency."""
+    p99 = latency.p99_ms if latency.requests >= MIN_REQUESTS else None
     return _signal(
         "latency_p99_ms",
         kind="serving",
         value=p99,
         threshold=config.p99_ms,
-        rows=len(latencies),
+        rows=latency.requests,
         reason=f"99 % of the requests take up to {p99 or 0:.0f} ms (limit {config.p99_ms:g} ms)",
     )
 

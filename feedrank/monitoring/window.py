@@ -1,9 +1,8 @@
 """All verdicts on one window: drift, performance, serving and feedback."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -15,23 +14,14 @@ from feedrank import schema
 from feedrank.config.monitoring import MonitoringConfig
 from feedrank.monitoring.drift import feature_drift, score_drift
 from feedrank.monitoring.engines import DriftEngine
-from feedrank.monitoring.feedback import Joined, join_feedback, without_duplicates
 from feedrank.monitoring.performance import Shown, measure, performance_signals
-from feedrank.monitoring.recent import future_rows, read_feedback, read_predictions
+from feedrank.monitoring.recent import future_rows
 from feedrank.monitoring.reference import Reference, sample_rows
 from feedrank.monitoring.results import Metrics, Segment, WindowResult
+from feedrank.monitoring.rows import Sources, WindowRows, read_window
 from feedrank.monitoring.traffic import feedback_signals, latency_signal, measure_visits
-from feedrank.tables import timestamps_us
 
 NEW_USERS = "new users"
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where the recent data lies; both are partitioned by date."""
-
-    predictions: Path
-    feedback: Path
 
 
 @dataclass(frozen=True)
@@ -40,20 +30,6 @@ class Evaluation:
 
     result: WindowResult
     sample: pa.Table
-
-
-@dataclass(frozen=True)
-class _Window:
-    """What is read for one window."""
-
-    start: datetime
-    end: datetime
-    predictions: pa.Table
-    """Of the window, all model versions."""
-    joined: Joined
-    feedback: pa.Table
-    """Of the window and the one before, without duplicates."""
-    warnings: list[str]
 
 
 def evaluate_window(
@@ -77,7 +53,7 @@ def evaluate_window(
         config: the monitoring configuration.
         now: the present; rows that are stamped later are warned of.
     """
-    window = _read(end, sources=sources, config=config)
+    window = read_window(end, sources=sources, config=config)
     version = reference.info.model_version
     tested = _rows_under_test(window, version=version, config=config)
     sample = tested.take(pa.array(sample_rows(tested, end_us=_us(end), max_rows=config.window.max_rows, config=config)))
@@ -89,54 +65,36 @@ def evaluate_window(
         *feature_drift(sample, reference=reference, engine=engine, config=config),
         score_drift(sample[schema.SCORE].to_numpy(), reference=reference, config=config),
         *performance_signals(served, reference=reference, config=config.performance),
-        latency_signal(window.predictions, config=config.performance),
+        latency_signal(window.latency, config=config.performance),
         *feedback_signals(window.predictions, window.joined, end=end, usual_share=usual_feedback_share, config=config),
     ]
     result = WindowResult(
         start=window.start,
         end=end,
         model_version=version,
-        predictions=window.predictions.num_rows,
+        predictions=window.total_predictions,
         sample_rows=sample.num_rows,
         feedback=window.joined.counts,
         signals=signals,
         versions=versions,
         visits=measure_visits(window.feedback, start=window.start, config=config),
         segments=list(_segments(window, sample, reference=reference, engine=engine, config=config)),
-        warnings=[*clock_warnings, *window.warnings, *_version_warnings(window.predictions, version)],
+        warnings=[*clock_warnings, *window.warnings, *_version_warnings(window.version_rows, version)],
         clock_warnings=clock_warnings,
     )
     return Evaluation(result, sample)
 
 
-def _read(end: datetime, *, sources: Sources, config: MonitoringConfig) -> _Window:
-    start = end - config.window_length
-    attribution = timedelta(minutes=config.window.attribution_minutes)
-    log = read_predictions(sources.predictions, start=start - attribution, end=end, expected_from=start)
-    feedback = read_feedback(sources.feedback, start=start - config.window_length, end=end, expected_from=start)
-    inside = pa.array(timestamps_us(feedback.rows) >= _us(start))
-    joined = join_feedback(log.rows, feedback.rows.filter(inside), config=config.window)
-    earlier = int((timestamps_us(log.rows) < _us(start)).sum())
-    return _Window(
-        start=start,
-        end=end,
-        predictions=log.rows.slice(earlier),
-        joined=joined.without_first(earlier),
-        feedback=without_duplicates(feedback.rows),
-        warnings=[*log.warnings, *feedback.warnings],
-    )
-
-
-def _rows_under_test(window: _Window, *, version: str, config: MonitoringConfig) -> pa.Table:
+def _rows_under_test(window: WindowRows, *, version: str, config: MonitoringConfig) -> pa.Table:
     rows = window.predictions
     if config.window.population == "impressions":
-        rows = rows.take(pa.array(window.joined.rows))
+        rows = window.shown()
     return rows.filter(pc.equal(rows[schema.MODEL_VERSION], version))
 
 
-def _shown(window: _Window) -> tuple[pa.Table, Shown]:
+def _shown(window: WindowRows) -> tuple[pa.Table, Shown]:
     """Shown predictions with finite scores: their rows, and the arrays that metrics need."""
-    rows = window.predictions.take(pa.array(window.joined.rows))
+    rows = window.shown()
     scores = pc.cast(rows[schema.SCORE], pa.float64()).to_numpy()
     usable = np.isfinite(scores)
     engaged = np.maximum(window.joined.like, window.joined.share)
@@ -149,7 +107,7 @@ def _shown(window: _Window) -> tuple[pa.Table, Shown]:
     return rows.filter(pa.array(usable)), shown.part(usable)
 
 
-def _versions(window: _Window, config: MonitoringConfig) -> Iterator[Metrics]:
+def _versions(window: WindowRows, config: MonitoringConfig) -> Iterator[Metrics]:
     rows, shown = _shown(window)
     names = rows[schema.MODEL_VERSION].to_pandas()
     for name in sorted(names.dropna().unique()):
@@ -157,7 +115,7 @@ def _versions(window: _Window, config: MonitoringConfig) -> Iterator[Metrics]:
 
 
 def _segments(
-    window: _Window, sample: pa.Table, *, reference: Reference, engine: DriftEngine, config: MonitoringConfig
+    window: WindowRows, sample: pa.Table, *, reference: Reference, engine: DriftEngine, config: MonitoringConfig
 ) -> Iterator[Segment]:
     rows, shown = _shown(window)
     for name in (*schema.DEVICES, NEW_USERS):
@@ -192,11 +150,10 @@ def _clock_warnings(sources: Sources, *, now: datetime, skew_seconds: float) -> 
             yield f"{directory}: {future.rows} rows are stamped in the future ({latest}); check {clock}"
 
 
-def _version_warnings(predictions: pa.Table, version: str) -> Iterator[str]:
+def _version_warnings(rows: Mapping[str, int], version: str) -> Iterator[str]:
     """Whether another model is deployed: asked of all predictions, as those of a new one may have no feedback yet."""
-    counts = {str(c["values"]): c["counts"] for c in pc.value_counts(predictions[schema.MODEL_VERSION]).to_pylist()}
-    if counts and version not in counts:
-        others = ", ".join(f"{name} ({rows} predictions)" for name, rows in sorted(counts.items()))
+    if rows and version not in rows:
+        others = ", ".join(f"{name} ({count} predictions)" for name, count in rows.items())
         yield f"the window has no predictions of model {version}, only of {others}; is another model deployed?"
 
 

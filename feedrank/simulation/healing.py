@@ -11,9 +11,9 @@ from pathlib import Path
 from feedrank.config import Config
 from feedrank.config.promotion import TargetConfig
 from feedrank.monitoring.results import TriggerDecision
+from feedrank.monitoring.rows import Sources
 from feedrank.monitoring.run import monitor
 from feedrank.monitoring.triggers import RetrainingLog
-from feedrank.monitoring.window import Sources
 from feedrank.promotion.promote import Promoter
 from feedrank.promotion.retrain import promote_if_better
 from feedrank.promotion.serving_target import LocalTarget

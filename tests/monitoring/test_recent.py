@@ -1,6 +1,7 @@
 """Reading damaged logs."""
 
 import shutil
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from monitored_data import START, feature_rows, interactions, prediction_log
 
 from feedrank import schema
-from feedrank.monitoring.recent import FLAT_LOG, Recent, future_rows, read_feedback, read_predictions
+from feedrank.monitoring.recent import ARRIVAL, Source, future_rows
+from feedrank.monitoring.rows import KEYS
 from feedrank.tables import write_partitioned
 
 END = START + timedelta(days=2)
@@ -23,21 +25,39 @@ def log(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(log: Path) -> Recent:
-    return read_predictions(log, start=START, end=END, expected_from=START)
+@dataclass(frozen=True)
+class Recent:
+    rows: pa.Table
+    warnings: list[str]
+
+
+def read(
+    log: Path, *, wanted: pa.Schema = schema.PREDICTION_LOG, start: datetime = START, end: datetime = END
+) -> Recent:
+    source = Source.open(log, wanted=wanted, by=ARRIVAL, start=start, end=end, expected_from=start)
+    rows = pa.concat_tables([wanted.empty_table(), *source.batches(keys=KEYS)])
+    return Recent(rows, source.warnings)
 
 
 def file_of(log: Path, day: int) -> Path:
     return log / f"date=2024-01-0{day + 1}" / "part-0.parquet"
 
 
-def test_rows_are_flat_in_time_order_and_within_the_range(log: Path) -> None:
-    recent = read_predictions(log, start=START, end=START + timedelta(hours=30), expected_from=START)
-    assert recent.rows.schema.equals(FLAT_LOG)
-    times = recent.rows[schema.TIMESTAMP].to_pylist()
-    assert times == sorted(times)
-    assert times[-1] < START + timedelta(hours=30)
+def test_only_rows_of_the_range_are_read(log: Path) -> None:
+    start, end = START + timedelta(hours=6), START + timedelta(hours=30)
+    recent = read(log, start=start, end=end)
+    expected = [time for time in read(log).rows[schema.TIMESTAMP].to_pylist() if start <= time < end]
+    assert sorted(recent.rows[schema.TIMESTAMP].to_pylist()) == sorted(expected)
     assert not recent.warnings
+
+
+def test_row_groups_outside_of_the_range_are_not_read(log: Path) -> None:
+    table = pq.ParquetFile(file_of(log, 1)).read()
+    pq.write_table(table, file_of(log, 1), row_group_size=10)
+    end = START + timedelta(hours=30)
+    source = Source.open(log, wanted=schema.PREDICTION_LOG, by=ARRIVAL, start=START, end=end, expected_from=START)
+    inside = sum(time < end for time in table[schema.TIMESTAMP].to_pylist())
+    assert 100 + inside <= source.rows < 100 + inside + 10
 
 
 def test_a_truncated_file_is_skipped_with_a_warning(log: Path) -> None:
@@ -105,12 +125,12 @@ def test_rows_without_user_item_or_time_are_left_out_and_counted(log: Path) -> N
     broken = pa.array(times, schema.TIMESTAMP_TYPE)
     table = table.set_column(table.schema.get_field_index(schema.TIMESTAMP), schema.TIMESTAMP, broken)
     pq.write_table(table, file_of(log, 1))
-    assert any("1 rows without user, item or time" in warning for warning in read(log).warnings)
+    assert any("1 rows without user_id, item_id, timestamp left out" in warning for warning in read(log).warnings)
 
 
 def test_feedback_is_read_alike(tmp_path: Path) -> None:
     write_partitioned(interactions(feature_rows(100, day=0)), tmp_path)
-    recent = read_feedback(tmp_path, start=START, end=END, expected_from=START)
+    recent = read(tmp_path, wanted=schema.INTERACTIONS)
     assert recent.rows.num_rows == 100
     assert recent.warnings == [f"{tmp_path}: no data of 2024-01-02; is its writer running?"]
 

@@ -23,10 +23,10 @@ from feedrank.config import MonitoringConfig
 from feedrank.errors import DataError, StorageError
 from feedrank.monitoring.channels import Message
 from feedrank.monitoring.results import MonitoringResult, TriggerDecision
+from feedrank.monitoring.rows import Sources
 from feedrank.monitoring.run import due_windows, monitor
 from feedrank.monitoring.triggers import FILE as RETRAINING_FILE
 from feedrank.monitoring.triggers import RetrainingLog
-from feedrank.monitoring.window import Sources
 from feedrank.tables import timestamps_us, write_partitioned
 
 DAYS = 3

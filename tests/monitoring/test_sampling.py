@@ -1,10 +1,11 @@
 """Sampling of independent rows."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedrank.monitoring.sampling import drift_sample, visit_starts
+from feedrank.monitoring.sampling import chosen_users, drift_sample, visit_starts
 
 HOUR = 3_600_000_000
 ROWS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3 * 24 * HOUR)), max_size=60)
@@ -50,3 +51,16 @@ def test_the_cap_does_not_favour_users_with_many_visits() -> None:
     times = np.concatenate([np.tile(np.arange(20) * HOUR, 500), np.zeros(500, dtype=np.int64)])
     sample = drift_sample(users, times, gap_us=1, period_us=24 * HOUR, end_us=24 * HOUR, max_rows=200, seed=0)
     assert 70 < (users[sample] < 500).sum() < 130
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=50), st.floats(0, 1), st.floats(0, 1))
+def test_a_smaller_share_of_users_is_a_part_of_a_larger_one(users: list[int], one: float, other: float) -> None:
+    ids = np.array(users, dtype=np.int64)
+    small, large = (chosen_users(ids, share=share) for share in sorted((one, other)))
+    assert not (small & ~large).any()
+
+
+def test_a_share_of_consecutive_ids_is_chosen_evenly() -> None:
+    chosen = chosen_users(np.arange(1_000_000), share=0.01)
+    assert chosen.sum() == pytest.approx(10_000, rel=0.05)
+    assert np.histogram(np.flatnonzero(chosen), 10)[0] == pytest.approx(np.full(10, 1_000), rel=0.2)
