@@ -32,3 +32,13 @@ def test_imports_run_one_way(package):
     for file in files:
         forbidden = {name for name in imported(file) if name.split(".")[0] in WATCHED - ALLOWED[package]}
         assert not forbidden, f"{file.relative_to(ROOT)} imports {', '.join(sorted(forbidden))}"
+
+
+def test_one_package_knows_the_tables_library_and_loads_it_only_where_a_table_is_used():
+    importers = {
+        file for package in ALLOWED for file in (ROOT / package).rglob("*.py") if "deltalake" in file.read_text()
+    }
+    assert {file.parent for file in importers} == {ROOT / "feedrank" / "delta"}
+    for file in importers:
+        at_import = [node for node in ast.parse(file.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        assert not any("deltalake" in ast.unparse(node) for node in at_import), file

@@ -1,0 +1,27 @@
+"""Delta tables: what lives long, at a local path or an s3:// address, partitioned by the UTC day of a time.
+
+The only package that imports `deltalake`, and only where a table is used: the predictor's process never does.
+"""
+
+from feedrank.delta.layout import NOTHING, Commit, DayFiles, Layout, Merged, Note
+from feedrank.delta.snapshot import Snapshot, text
+from feedrank.delta.store import Location
+from feedrank.delta.table import Table, convert, create_table, in_days, is_table, open_table
+
+__all__ = [
+    "NOTHING",
+    "Commit",
+    "DayFiles",
+    "Layout",
+    "Location",
+    "Merged",
+    "Note",
+    "Snapshot",
+    "Table",
+    "convert",
+    "create_table",
+    "in_days",
+    "is_table",
+    "open_table",
+    "text",
+]

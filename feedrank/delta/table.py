@@ -1,0 +1,271 @@
+"""Writing a table: every method commits all or nothing on top of the newest version and returns the new snapshot."""
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feedrank.delta.layout import NOTHING, Layout, Merged, Note
+from feedrank.delta.snapshot import Snapshot
+from feedrank.delta.store import Location, errors, handle_of, is_conflict, is_local, options
+from feedrank.schema import DATE
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable, WriterProperties
+
+Rows: TypeAlias = pa.Table | Iterable[pa.Table]
+Result = TypeVar("Result")
+
+KEPT_HISTORY = "interval 3650 days"
+"""Commits stay in the log: they say which files were read, and what a model's version of the table was."""
+ATTEMPTS = 8
+"""A commit that lost against another one is made again on the newer version, so many times."""
+FIRST_WAIT_S = 0.05
+"""The longest wait before it; doubled each time."""
+
+
+def is_table(location: Location) -> bool:
+    """Whether a Delta table is there.
+
+    Raises:
+        DataError: it needs features that this release doesn't know.
+        StorageError: the store doesn't answer.
+    """
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    if is_local(location):
+        return any(Path(location, "_delta_log").glob("*.json"))
+    with errors(location), contextlib.suppress(TableNotFoundError):
+        DeltaTable(str(location), storage_options=options(location))
+        return True
+    return False
+
+
+def open_table(location: Location, *, version: int | None = None) -> "Table":
+    """The newest snapshot of a table, or that of a version.
+
+    Raises:
+        DataError: there is no table, no such version, or the table needs features that this release doesn't know.
+        StorageError: the store doesn't answer.
+    """
+    return Table(location, handle_of(location, version))
+
+
+def create_table(location: Location, *, layout: Layout, note: Note = NOTHING) -> "Table":
+    """The table, made empty if it isn't there."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import CommitFailedError
+
+    with errors(location), contextlib.suppress(CommitFailedError):  # another writer made it meanwhile
+        DeltaTable.create(
+            str(location),
+            layout.stored,
+            mode="ignore",
+            partition_by=[DATE],
+            configuration={"delta.logRetentionDuration": KEPT_HISTORY},
+            storage_options=options(location),
+            commit_properties=note.properties(),
+        )
+    return open_table(location)
+
+
+def convert(folder: Location, *, layout: Layout, note: Note = NOTHING) -> "Table":
+    """Makes a folder of date=YYYY-MM-DD/*.parquet a table where it lies; no row is copied. A table stays as it is."""
+    from deltalake import Schema, convert_to_deltalake
+
+    with errors(folder):
+        convert_to_deltalake(
+            str(folder),
+            mode="ignore",
+            partition_by=Schema.from_arrow(pa.schema([pa.field(DATE, pa.date32())])),
+            partition_strategy="hive",
+            configuration={"delta.logRetentionDuration": KEPT_HISTORY},
+            storage_options=options(folder),
+            commit_properties=note.properties(),
+        )
+    return open_table(folder).widened(layout)
+
+
+class Table(Snapshot):
+    """A snapshot that can be written on."""
+
+    def append(self, rows: Rows, *, layout: Layout, note: Note = NOTHING) -> "Table":
+        """Adds rows, in one commit however many tables they come in. A transaction that was committed adds nothing.
+
+        Raises:
+            StorageError: the store doesn't answer; rows of an iterator, which are there but once, met another commit
+                that deletes or merges; or another writer committed the same transaction meanwhile.
+        """
+        from deltalake import write_deltalake
+
+        if note.transaction is not None:
+            application, number = note.transaction
+            newest = self.refreshed()
+            done = newest.transaction(application)
+            if done is not None and done >= number:
+                return newest
+
+        def once(handle: "DeltaTable") -> None:
+            with _stream(rows, layout) as batches:
+                write_deltalake(
+                    handle,
+                    batches,
+                    mode="append",
+                    schema_mode="merge",
+                    writer_properties=_writer(),
+                    commit_properties=note.properties(),
+                )
+
+        return self._again(once, attempts=1 if isinstance(rows, Iterator) or note.transaction else ATTEMPTS)[0]
+
+    def merge(
+        self, rows: pa.Table, *, key: str, layout: Layout, days: Iterable[date] = (), note: Note = NOTHING
+    ) -> tuple["Table", Merged]:
+        """Adds rows whose key is new and replaces those whose other columns differ, also where their day changes.
+
+        Only the rows' own days and `days` are searched for the key, which is unique among `rows`.
+        """
+        source = _dated(rows, layout)
+        searched = sorted({*pc.unique(source[DATE]).to_pylist(), *days})
+        others = [name for name in source.column_names if name != key]
+        changed = " OR ".join(f'(source."{name}" IS DISTINCT FROM target."{name}")' for name in others)
+
+        def once(handle: "DeltaTable") -> Mapping[str, Any]:
+            merger = handle.merge(
+                source,
+                predicate=f'{in_days(searched, of="target")} AND target."{key}" = source."{key}"',
+                source_alias="source",
+                target_alias="target",
+                merge_schema=True,
+                writer_properties=_writer(),
+                commit_properties=note.properties(),
+            )
+            return merger.when_matched_update_all(predicate=changed).when_not_matched_insert_all().execute()
+
+        table, metrics = self._again(once)
+        return table, Merged(added=metrics["num_target_rows_inserted"], updated=metrics["num_target_rows_updated"])
+
+    def replace_days(self, rows: Rows, *, days: Sequence[date], layout: Layout, note: Note = NOTHING) -> "Table":
+        """Puts `rows`, all of these days, in the place of what the days hold in this snapshot.
+
+        Raises:
+            StorageError: another writer changed one of the days since this snapshot.
+        """
+        from deltalake import write_deltalake
+
+        handle = handle_of(self.location, self.version)
+        with errors(self.location), _stream(rows, layout) as batches:
+            write_deltalake(
+                handle,
+                batches,
+                mode="overwrite",
+                schema_mode="merge",
+                predicate=in_days(days),
+                writer_properties=_writer(),
+                commit_properties=note.properties(),
+            )
+        return Table(self.location, handle)
+
+    def delete(self, where: str, *, note: Note = NOTHING) -> tuple["Table", int]:
+        """Deletes the rows that meet an SQL predicate; returns how many."""
+        table, metrics = self._again(
+            lambda handle: handle.delete(where, writer_properties=_writer(), commit_properties=note.properties())
+        )
+        return table, int(metrics["num_deleted_rows"])
+
+    def compact(self, *, start: date | None = None, end: date | None = None) -> "Table":
+        """Merges the small files of each day; readers and appends go on meanwhile."""
+        bounds = ((">=", start), ("<=", end))
+        days = [(DATE, sign, day.isoformat()) for sign, day in bounds if day is not None]
+        return self._again(
+            lambda handle: handle.optimize.compact(partition_filters=days or None, writer_properties=_writer())
+        )[0]
+
+    def vacuum(self, *, keep_hours: int, keep_versions: Sequence[int] = ()) -> list[str]:
+        """Removes files that no version of the last `keep_hours`, nor of `keep_versions`, needs; returns their paths.
+
+        The files of writers that died are removed, too; so `keep_hours` must exceed the longest write and read.
+        """
+        _, removed = self._again(
+            lambda handle: handle.vacuum(
+                retention_hours=keep_hours,
+                dry_run=False,
+                enforce_retention_duration=False,
+                full=True,
+                keep_versions=list(keep_versions) or None,
+            )
+        )
+        return removed
+
+    def widened(self, layout: Layout) -> "Table":
+        """The table with the layout's columns that it lacks; the rows of before have no value in them."""
+        if not set(layout.columns.names) - set(self.schema.names):
+            return self
+        return self.append(layout.columns.empty_table(), layout=layout)
+
+    def refreshed(self) -> "Table":
+        """The newest snapshot."""
+        return open_table(self.location)
+
+    def _again(self, once: Callable[["DeltaTable"], Result], *, attempts: int = ATTEMPTS) -> tuple["Table", Result]:
+        """Runs an operation that may be repeated on a newer version until no other commit is in its way."""
+        from deltalake.exceptions import CommitFailedError
+
+        with errors(self.location):
+            for attempt in range(1, attempts + 1):
+                handle = handle_of(self.location)
+                try:
+                    result = once(handle)
+                except CommitFailedError as error:
+                    if attempt == attempts or not is_conflict(error):
+                        raise
+                    time.sleep(random.uniform(0, FIRST_WAIT_S * 2**attempt))
+                else:
+                    return Table(self.location, handle), result
+        raise AssertionError
+
+
+def in_days(days: Iterable[date], *, of: str = "") -> str:
+    """The SQL predicate of the rows of these days."""
+    column = f"{of}.{DATE}" if of else DATE
+    return f"{column} IN ({', '.join(f'CAST({day.isoformat()!r} AS DATE)' for day in days)})"
+
+
+@contextlib.contextmanager
+def _stream(rows: Rows, layout: Layout) -> Iterator[pa.RecordBatchReader]:
+    """The rows as deltalake takes them; an error of their iterator is raised as it was."""
+    tables = [rows] if isinstance(rows, pa.Table) else rows
+    raised: list[Exception] = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            for table in tables:
+                yield from _dated(table, layout).to_batches()
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    try:
+        yield pa.RecordBatchReader.from_batches(layout.stored, batches())
+    except Exception:
+        if raised:
+            raise raised[0] from None
+        raise
+
+
+def _dated(rows: pa.Table, layout: Layout) -> pa.Table:
+    days = rows[layout.day_of].cast(pa.date32())
+    return rows.select(layout.columns.names).append_column(DATE, days).cast(layout.stored)
+
+
+def _writer() -> "WriterProperties":
+    from deltalake import WriterProperties
+
+    return WriterProperties(compression="ZSTD")
