@@ -191,18 +191,19 @@ def watch(
     version, history, found = reference.info.model_version, histories.HISTORY.empty_table(), {}
     step = timedelta(hours=config.window.step_hours)
     for end in (start + step * index for index in range((last - start) // step + 1)):
-        usual = histories.earlier_median(history, "feedback_share", model_version=version, before=end, windows=28)
+        usual = histories.usual_value(history, "feedback_share", model_version=version, before=end, windows=28)
         evaluation = evaluate_window(
             end,
             reference=reference,
             engine=engine,
             sources=world.sources,
             usual_feedback_share=usual,
+            feedback_until=end,
             config=config,
             now=end,
         )
-        history = histories.add_window(history, evaluation.result)
-        alarms = histories.alarms(history, model_version=version, ends=[end], config=config.drift)
+        history = histories.add_window(history, evaluation.result, judged_at=end)
+        alarms = histories.alarms(history, model_version=version, ends=[end], config=config.drift, keep=step)
         if alarms:
             found[end] = [alarm.signal for alarm in alarms]
     return found

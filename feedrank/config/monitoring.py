@@ -102,8 +102,28 @@ class PerformanceConfig(Section):
     max_feedback_loss: float = Field(
         default=0.5, gt=0, lt=1, description="fall of the share of requests with feedback against earlier windows"
     )
+    max_lost_hours: int = Field(
+        default=2, ge=0, description="hours of a window whose share fell so far, although others' did not"
+    )
     max_bad_feedback: float = Field(default=0.01, ge=0, lt=1, description="share of feedback with impossible values")
     new_user_max_impressions: int = Field(default=5, ge=0, description="up to so many impressions a user is 'new'")
+
+
+class ArrivalConfig(Section):
+    """How late data may be."""
+
+    predictions_hours: float = Field(
+        default=12.0, gt=0, description="no newer prediction in the log for so long is an alarm"
+    )
+    feedback_hours: float = Field(
+        default=30.0, gt=0, description="no newer feedback for so long is an alarm; if it comes nightly, at least 27"
+    )
+    late_feedback_days: int = Field(
+        default=3, ge=1, description="a window is judged again when feedback comes within so many days of its end"
+    )
+    late_feedback_share: float = Field(
+        default=0.02, gt=0, description="and changes its rows or clicks by more than this share"
+    )
 
 
 class SmtpConfig(Section):
@@ -148,6 +168,7 @@ class MonitoringConfig(Section):
     window: WindowConfig = WindowConfig()
     drift: DriftConfig = DriftConfig()
     performance: PerformanceConfig = PerformanceConfig()
+    arrivals: ArrivalConfig = ArrivalConfig()
     alerts: AlertConfig = AlertConfig()
     retraining: RetrainingConfig = RetrainingConfig()
     history_days: int = Field(default=400, ge=1, description="windows older than that leave the history")

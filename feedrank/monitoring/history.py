@@ -1,13 +1,16 @@
 """The history of all verdicts, one row per window and signal (Parquet), and the alarms that follow from it.
 
-One flagged window is a hint; K flagged windows among the last M raise an alarm. The history is kept per model
-version, so a new champion starts with a clean slate.
+One flagged window is a hint; K flagged windows among a signal's last M raise an alarm. A signal that waits for feedback
+has no row of a window until it is judged, so its last M windows are older ones than those of other signals. The
+history is kept per model version, so a new champion starts with a clean slate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,12 +18,14 @@ import pyarrow.parquet as pq
 from feedrank import schema
 from feedrank.config.monitoring import DriftConfig
 from feedrank.errors import DataError
-from feedrank.monitoring.results import FLAGGED, Alarm, WindowResult
+from feedrank.monitoring.arrivals import NO_FEEDBACK, FeedbackOfTime
+from feedrank.monitoring.results import FLAGGED, NEED_FEEDBACK, NOT_JUDGED, Alarm, SignalKind, WindowResult
 from feedrank.storage import new_file
-from feedrank.tables import COMPRESSION, read_parquet
+from feedrank.tables import COMPRESSION, conformed, read_parquet
 
 FILE = "history.parquet"
-WINDOW_START, WINDOW_END, NAME, STATUS = "window_start", "window_end", "name", "status"
+WINDOW_START, WINDOW_END, NAME, KIND, STATUS = "window_start", "window_end", "name", "kind", "status"
+FEEDBACK_DUE, FEEDBACK_ROWS, FEEDBACK_CLICKS = "feedback_due", "feedback_rows", "feedback_clicks"
 LASTING = timedelta(days=7)
 """A changed level that has lasted so long is the usual one."""
 HISTORY = pa.schema(
@@ -29,7 +34,7 @@ HISTORY = pa.schema(
         pa.field(WINDOW_END, schema.TIMESTAMP_TYPE),
         pa.field(schema.MODEL_VERSION, pa.string()),
         pa.field(NAME, pa.string()),
-        pa.field("kind", pa.string()),
+        pa.field(KIND, pa.string()),
         pa.field("test", pa.string()),
         pa.field("statistic", pa.float64()),
         pa.field("p_value", pa.float64()),
@@ -40,8 +45,32 @@ HISTORY = pa.schema(
         pa.field("reference_rows", pa.int64()),
         pa.field(STATUS, pa.string()),
         pa.field("reason", pa.string()),
+        pa.field("judged_at", schema.TIMESTAMP_TYPE),
+        pa.field(FEEDBACK_DUE, schema.TIMESTAMP_TYPE),
+        pa.field(FEEDBACK_ROWS, pa.int64()),
+        pa.field(FEEDBACK_CLICKS, pa.int64()),
     ]
 )
+ADDED_LATER = ("judged_at", FEEDBACK_DUE, FEEDBACK_ROWS, FEEDBACK_CLICKS)
+"""Columns that a history of an earlier release lacks; its windows have no values in them."""
+
+
+@dataclass(frozen=True)
+class JudgedWindow:
+    """What is known of a window that was judged."""
+
+    end: datetime
+    feedback_due: datetime | None
+    feedback: FeedbackOfTime | None
+    """What the latest verdict knew; None while it waits for feedback."""
+
+
+@dataclass(frozen=True)
+class LatestVerdicts:
+    """What was said of the latest window in which signals of a kind were judged."""
+
+    end: datetime
+    statuses: set[str]
 
 
 def read_history(path: Path) -> pa.Table:
@@ -53,7 +82,11 @@ def read_history(path: Path) -> pa.Table:
     if not path.exists():
         return HISTORY.empty_table()
     try:
-        return read_parquet(path, columns=HISTORY.names).cast(HISTORY)
+        found = read_parquet(path)
+        for name in ADDED_LATER:
+            if name not in found.column_names:
+                found = found.append_column(name, pa.nulls(found.num_rows, HISTORY.field(name).type))
+        return conformed(found, HISTORY, file=path)
     except (DataError, pa.ArrowInvalid) as error:
         raise DataError(
             f"{path}: the monitoring history can't be read ({error}); move it away to begin anew"
@@ -70,23 +103,74 @@ def write_history(history: pa.Table, path: Path, *, keep_days: int) -> None:
         pq.write_table(table, fresh, compression=COMPRESSION)
 
 
-def add_window(history: pa.Table, window: WindowResult) -> pa.Table:
-    """The history with a window's signals; they replace those of an earlier run on the same window."""
-    frame = history.to_pandas()
-    same = (frame[WINDOW_END] == window.end) & (frame[schema.MODEL_VERSION] == window.model_version)
-    rows = [
-        signal.model_dump(include=set(HISTORY.names))
-        | {WINDOW_START: window.start, WINDOW_END: window.end, schema.MODEL_VERSION: window.model_version}
-        for signal in window.signals
+def add_window(
+    history: pa.Table,
+    window: WindowResult,
+    *,
+    judged_at: datetime,
+    feedback: FeedbackOfTime = NO_FEEDBACK,
+    only: Collection[str] | None = None,
+) -> pa.Table:
+    """The history with a window's verdicts, or `only` those on some signals; they replace earlier ones.
+
+    Signals that are not judged yet are left out. `feedback` of the window's time is what the verdicts knew.
+    """
+    judged = [
+        signal for signal in window.signals if signal.status not in NOT_JUDGED and (only is None or signal.name in only)
     ]
-    kept = history.filter(pa.array(~same.to_numpy(dtype=bool)))
+    common = {
+        WINDOW_START: window.start,
+        WINDOW_END: window.end,
+        schema.MODEL_VERSION: window.model_version,
+        "judged_at": judged_at,
+        FEEDBACK_DUE: window.feedback_due,
+        FEEDBACK_ROWS: feedback.rows,
+        FEEDBACK_CLICKS: feedback.clicks,
+    }
+    frame = history.to_pandas()
+    replaced = (
+        (frame[WINDOW_END] == window.end)
+        & (frame[schema.MODEL_VERSION] == window.model_version)
+        & frame[NAME].isin([signal.name for signal in judged])
+    )
+    rows = [signal.model_dump(include=set(HISTORY.names)) | common for signal in judged]
+    kept = history.filter(pa.array(~replaced.to_numpy(dtype=bool)))
     return pa.concat_tables([kept, pa.Table.from_pylist(rows, schema=HISTORY)])
 
 
-def last_window_end(history: pa.Table, *, model_version: str) -> datetime | None:
-    """End of the latest window of a model version."""
-    ends = _of_version(history, model_version)[WINDOW_END]
-    return None if ends.empty else ends.max().to_pydatetime()
+def judged_windows(history: pa.Table, *, model_version: str) -> list[JudgedWindow]:
+    """The windows of a model version in order of their end."""
+    return [
+        JudgedWindow(
+            end=rows[WINDOW_END].iloc[0].to_pydatetime(),
+            feedback_due=None if rows[FEEDBACK_DUE].isna().all() else rows[FEEDBACK_DUE].max().to_pydatetime(),
+            feedback=_feedback_seen(rows[rows[KIND].isin(NEED_FEEDBACK)]),
+        )
+        for _, rows in _of_version(history, model_version).groupby(WINDOW_END)
+    ]
+
+
+def _feedback_seen(rows: pd.DataFrame) -> FeedbackOfTime | None:
+    if rows.empty:
+        return None
+    seen = rows.fillna({FEEDBACK_ROWS: 0, FEEDBACK_CLICKS: 0}).iloc[-1]
+    return FeedbackOfTime(rows=int(seen[FEEDBACK_ROWS]), clicks=int(seen[FEEDBACK_CLICKS]))
+
+
+def latest_verdicts(history: pa.Table, *, model_version: str, kind: SignalKind) -> LatestVerdicts | None:
+    """The latest verdicts on signals of a kind; None before there are any."""
+    frame = _of_version(history, model_version)
+    rows = frame[frame[KIND] == kind]
+    if rows.empty:
+        return None
+    end = rows[WINDOW_END].max()
+    return LatestVerdicts(end.to_pydatetime(), set(rows.loc[rows[WINDOW_END] == end, STATUS]))
+
+
+def signals_of(history: pa.Table, *, model_version: str, end: datetime) -> set[str]:
+    """Names of the signals of a window that were judged."""
+    frame = _of_version(history, model_version)
+    return set(frame.loc[frame[WINDOW_END] == end, NAME])
 
 
 def usual_value(history: pa.Table, name: str, *, model_version: str, before: datetime, windows: int) -> float | None:
@@ -107,26 +191,45 @@ def usual_value(history: pa.Table, name: str, *, model_version: str, before: dat
     return None if values.empty else float(values["statistic"].tail(windows).median())
 
 
-def alarms(history: pa.Table, *, model_version: str, ends: Sequence[datetime], config: DriftConfig) -> list[Alarm]:
-    """Signals that reached K flagged of M windows at one of the window ends `ends`; latest state of each."""
-    frame = _of_version(history, model_version).sort_values(WINDOW_END)
-    windows = sorted(frame[WINDOW_END].unique())
-    found: dict[str, Alarm] = {}
-    for end in ends:
-        last = [window for window in windows if window <= pd.Timestamp(end)][-config.m :]
-        flagged = frame[frame[WINDOW_END].isin(last) & frame[STATUS].isin(FLAGGED)]
-        for name, rows in flagged.groupby(NAME, sort=False):
-            if len(rows) >= config.k:
-                latest = rows.iloc[-1]
-                found[str(name)] = Alarm(
-                    signal=str(name),
-                    kind=latest["kind"],
-                    active=end == ends[-1],
-                    window_end=latest[WINDOW_END].to_pydatetime(),
-                    flagged_windows=len(rows),
-                    reason=latest["reason"],
-                )
-    return list(found.values())
+def alarms(
+    history: pa.Table, *, model_version: str, ends: Sequence[datetime], config: DriftConfig, keep: timedelta
+) -> list[Alarm]:
+    """Signals that reached K flagged of their last M windows in a run that judged the windows that end at `ends`.
+
+    The latest state of each; `active` when it holds for the signal's latest window. An alarm that waits for feedback of
+    newer windows stays, but not after `keep` without any verdict.
+    """
+    found: list[Alarm] = []
+    for _, rows in _of_version(history, model_version).sort_values(WINDOW_END).groupby(NAME, sort=False):
+        latest = len(rows) - 1
+        places = {*np.flatnonzero(rows[WINDOW_END].isin(list(ends))).tolist(), latest}
+        raised = [place for place in sorted(places) if _flagged(rows, place, config=config).sum() >= config.k]
+        if raised and (raised[-1] < latest or rows[WINDOW_END].iloc[latest] > max(ends) - keep):
+            found.append(_alarm(rows, raised[-1], config=config))
+    return found
+
+
+def _flagged(rows: pd.DataFrame, place: int, *, config: DriftConfig) -> pd.Series:
+    """Which of the last M windows of a signal, up to one of them, are flagged."""
+    return rows[STATUS].iloc[max(0, place - config.m + 1) : place + 1].isin(FLAGGED)
+
+
+def _alarm(rows: pd.DataFrame, place: int, *, config: DriftConfig) -> Alarm:
+    flagged = _flagged(rows, place, config=config)
+    latest = rows.loc[flagged[flagged].index[-1]]
+    first = place
+    while first and _flagged(rows, first, config=config).sum() >= config.k:
+        first -= 1
+    begin = _flagged(rows, first + 1, config=config) if first < place else flagged
+    return Alarm(
+        signal=latest[NAME],
+        kind=latest[KIND],
+        active=place == len(rows) - 1,
+        window_end=latest[WINDOW_END].to_pydatetime(),
+        flagged_windows=int(flagged.sum()),
+        since=rows.loc[begin[begin].index[0], WINDOW_END].to_pydatetime(),
+        reason=latest["reason"],
+    )
 
 
 def _of_version(history: pa.Table, model_version: str) -> pd.DataFrame:

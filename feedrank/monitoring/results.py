@@ -5,10 +5,22 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-SignalKind = Literal["feature", "score", "performance", "serving", "feedback"]
-Status = Literal["ok", "drift", "not_enough_data", "error"]
+SignalKind = Literal["feature", "score", "performance", "serving", "feedback", "arrival"]
+Status = Literal["ok", "drift", "not_enough_data", "error", "pending", "collecting"]
+"""`pending`: its feedback is not due yet; `collecting`: the champion's own reference is not complete yet."""
 Verdict = Literal["healthy", "alarm", "not_enough_data"]
 FLAGGED: tuple[Status, ...] = ("drift", "error")
+NOT_JUDGED: tuple[Status, ...] = ("pending", "collecting")
+NEED_FEEDBACK: tuple[SignalKind, ...] = ("performance", "feedback")
+"""Signals that wait for the window's feedback; the others are judged at once."""
+WHAT_TO_DO: dict[SignalKind, str] = {
+    "feature": "a retraining is asked for (runbook.md#drift-and-decay)",
+    "score": "a retraining is asked for (runbook.md#drift-and-decay)",
+    "performance": "a retraining is asked for (runbook.md#drift-and-decay)",
+    "serving": "look at the predictor (runbook.md#feedrankslow)",
+    "feedback": "no retraining starts until it is mended (runbook.md#broken-feedback)",
+    "arrival": "look at what writes it (runbook.md#no-data-arrive)",
+}
 
 
 class Result(BaseModel):
@@ -115,6 +127,10 @@ class WindowResult(Result):
     predictions: int
     sample_rows: int
     """Independent rows under test: one per user."""
+    feedback_due: datetime
+    """Nearly all requests of the window are older; feedback up to then is needed for a verdict on it."""
+    feedback_in: bool
+    """Whether it was there when the window was judged."""
     feedback: FeedbackCounts
     signals: list[Signal]
     versions: list[Metrics]
@@ -134,7 +150,15 @@ class Alarm(Result):
     """Still so in the latest window."""
     window_end: datetime
     flagged_windows: int
+    since: datetime
+    """End of the first of the flagged windows; of what has stopped to arrive, the latest arrival."""
     reason: str
+
+    @property
+    def sentence(self) -> str:
+        """What happened, since when, and what to do."""
+        since = "" if self.kind == "arrival" else f"; since {self.since:%Y-%m-%d %H:%M} UTC"
+        return f"{self.reason}{since}; {WHAT_TO_DO[self.kind]}"
 
 
 class TriggerDecision(Result):

@@ -1,7 +1,8 @@
 """One monitoring run: what the CronJob, the pipeline's steps and `feedrank monitor` call.
 
-It judges every window that ended since the last run (on a grid of `window.step_hours`, the latest one always again),
-raises alarms, sends alerts, decides on a retraining, and writes the history, a report and the typed result:
+It judges every window that ended since the last run (the latest one always again), and earlier ones whose feedback has
+come since (see `schedule.py`); raises alarms, also of what does not arrive; sends alerts, decides on a retraining, and
+writes the history, a report and the typed result:
 
     OUTPUT/history.parquet          one row per window and signal
     OUTPUT/retraining.jsonl         every trigger and its reasons
@@ -14,8 +15,9 @@ makes up for the windows that this one could not finish.
 
 import contextlib
 import json
+import math
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,18 +28,28 @@ from feedrank.config.monitoring import MonitoringConfig
 from feedrank.errors import FeedrankError, StorageError
 from feedrank.monitoring import history as histories
 from feedrank.monitoring.alerts import Alert, Alerter
+from feedrank.monitoring.arrivals import Arrivals, read_arrivals
 from feedrank.monitoring.channels import Channel, configured_channels
 from feedrank.monitoring.engines import drift_engine
 from feedrank.monitoring.reference import Reference, load_reference
 from feedrank.monitoring.report import write_report
-from feedrank.monitoring.results import Alarm, AlertReport, MonitoringResult, TriggerDecision, Verdict, WindowResult
+from feedrank.monitoring.results import (
+    NEED_FEEDBACK,
+    Alarm,
+    AlertReport,
+    MonitoringResult,
+    TriggerDecision,
+    WindowResult,
+)
 from feedrank.monitoring.rows import Sources
+from feedrank.monitoring.schedule import due_windows
+from feedrank.monitoring.silence import silence_alarms
 from feedrank.monitoring.traffic import error_rate_signal
 from feedrank.monitoring.triggers import NOT_STARTED, RetrainingLog
+from feedrank.monitoring.verdict import finding, verdict
 from feedrank.monitoring.window import Evaluation, evaluate_window
 
 RUNS, RESULT_FILE, REPORT_FILE = "runs", "result.json", "report.html"
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 USUAL_WINDOWS = 28
 """Earlier windows that tell the usual share of requests with feedback."""
 RETRAINING_KINDS = ("feature", "score", "performance")
@@ -121,15 +133,27 @@ def _judge(
 ) -> tuple[MonitoringResult, pa.Table]:
     """The result of a run, its alerts sent and its report written; and the history with its windows."""
     version = reference.info.model_version
+    days = config.arrivals.late_feedback_days + math.ceil(config.window.hours / 24)
+    arrivals = read_arrivals(sources, now=now, days=days)
     evaluations, history = _judge_windows(
-        reference, sources=sources, history=histories.read_history(output / histories.FILE), config=config, now=now
-    )
+        reference, sources=sources, arrivals=arrivals, history=histories.read_history(output / histories.FILE),
+        config=config, now=now,
+    )  # fmt: skip
     windows = [evaluation.result for evaluation in evaluations]
-    ends = [window.end for window in windows]
-    alarms = histories.alarms(history, model_version=version, ends=ends, config=config.drift)
-    headline = _headline(alarms, windows[-1], config)
+    alarms = [
+        *silence_alarms(arrivals, sources=sources, now=now, config=config.arrivals),
+        *histories.alarms(
+            history,
+            model_version=version,
+            ends=[window.end for window in windows],
+            config=config.drift,
+            keep=timedelta(days=config.arrivals.late_feedback_days),
+        ),
+    ]
+    quality = histories.latest_verdicts(history, model_version=version, kind="performance")
+    headline = _headline(finding(alarms, windows[-1], quality=quality), windows[-1], config)
     trigger, warnings = _trigger(alarms, output=output, config=config, now=now, start=start_retraining)
-    alerts = [Alert(key=f"{version}:{alarm.signal}", text=alarm.reason) for alarm in alarms]
+    alerts = [Alert(key=f"{version}:{alarm.signal}", text=alarm.sentence) for alarm in alarms]
     alerts += [Alert(key="retraining", text=warning) for warning in warnings]
     if clock := windows[-1].clock_warnings:
         alerts.append(Alert(key="clock", text=f"warning: {'; '.join(clock)}"))
@@ -139,7 +163,7 @@ def _judge(
         model_version=version,
         engine=config.drift.engine,
         headline=headline,
-        verdict=_verdict(alarms, windows[-1]),
+        verdict=verdict(alarms, windows[-1]),
         windows=windows,
         alarms=alarms,
         trigger=trigger,
@@ -153,33 +177,49 @@ def _judge(
 
 
 def _judge_windows(
-    reference: Reference, *, sources: Sources, history: pa.Table, config: MonitoringConfig, now: datetime
+    reference: Reference,
+    *,
+    sources: Sources,
+    arrivals: Arrivals,
+    history: pa.Table,
+    config: MonitoringConfig,
+    now: datetime,
 ) -> tuple[list[Evaluation], pa.Table]:
     """The due windows, and the history with them."""
     engine, version = drift_engine(config.drift), reference.info.model_version
-    ends = due_windows(histories.last_window_end(history, model_version=version), now=now, config=config)
+    judged = histories.judged_windows(history, model_version=version)
+    due = due_windows(judged, arrivals=arrivals, now=now, config=config)
     evaluations = []
-    for end in ends:
+    for window in due:
         usual = histories.usual_value(
-            history, "feedback_share", model_version=version, before=end, windows=USUAL_WINDOWS
+            history, "feedback_share", model_version=version, before=window.end, windows=USUAL_WINDOWS
         )
         evaluation = evaluate_window(
-            end, reference=reference, engine=engine, sources=sources, usual_feedback_share=usual, config=config, now=now
+            window.end,
+            reference=reference,
+            engine=engine,
+            sources=sources,
+            usual_feedback_share=usual,
+            feedback_until=arrivals.latest_feedback,
+            config=config,
+            now=now,
         )
-        evaluations.append(_with_error_rate(evaluation, config) if end == ends[-1] else evaluation)
-        history = histories.add_window(history, evaluations[-1].result)
+        evaluations.append(_with_error_rate(evaluation, config) if window is due[-1] else evaluation)
+        result = evaluations[-1].result
+        known = histories.signals_of(history, model_version=version, end=window.end)
+        history = histories.add_window(
+            history,
+            result,
+            judged_at=now,
+            feedback=arrivals.feedback(result.start, result.end),
+            only=None if window.new else _late_signals(result, known=known),
+        )
     return evaluations, history
 
 
-def due_windows(last_end: datetime | None, *, now: datetime, config: MonitoringConfig) -> list[datetime]:
-    """Ends of the windows to judge, oldest first: those after `last_end`, and the latest one in any case."""
-    step = timedelta(hours=config.window.step_hours)
-    latest = now - (now - EPOCH) % step
-    if last_end is None:
-        # A first run has no history to count K of M windows in, so it makes its own.
-        return [latest - step * index for index in reversed(range(config.drift.m))]
-    missed = max(0, (latest - last_end) // step)
-    return [latest - step * index for index in reversed(range(min(max(missed, 1), config.window.max_catch_up)))]
+def _late_signals(window: WindowResult, *, known: Collection[str]) -> list[str]:
+    """What is judged of a window because its feedback has come: what needs it, and what had waited for it."""
+    return [signal.name for signal in window.signals if signal.kind in NEED_FEEDBACK or signal.name not in known]
 
 
 def _with_error_rate(evaluation: Evaluation, config: MonitoringConfig) -> Evaluation:
@@ -226,30 +266,10 @@ def _trigger(
     return decision, []
 
 
-def _verdict(alarms: Sequence[Alarm], latest: WindowResult) -> Verdict:
-    if alarms:
-        return "alarm"
-    judged = any(signal.status == "ok" for signal in latest.signals if signal.kind in RETRAINING_KINDS)
-    return "healthy" if judged else "not_enough_data"
-
-
-def _headline(alarms: Sequence[Alarm], latest: WindowResult, config: MonitoringConfig) -> str:
+def _headline(found: str, latest: WindowResult, config: MonitoringConfig) -> str:
     model = f"Model {latest.model_version}, {config.window.hours} h to {latest.end:%Y-%m-%d %H:%M} UTC"
     clock = " Rows are stamped in the future, see the warnings." if latest.clock_warnings else ""
-    return f"{model}: {_finding(alarms, latest)}.{clock}"
-
-
-def _finding(alarms: Sequence[Alarm], latest: WindowResult) -> str:
-    """What is the matter: the reason of a single alarm, the names of several, whose reasons are in the alert's text."""
-    if len(alarms) == 1:
-        return alarms[0].reason
-    if alarms:
-        return f"{len(alarms)} alarms: {', '.join(alarm.signal for alarm in alarms)}"
-    if _verdict(alarms, latest) == "not_enough_data":
-        return f"not enough data for a verdict ({latest.sample_rows} users, {latest.predictions} predictions)"
-    if watch := [signal.name for signal in latest.signals if signal.flagged]:
-        return f"no alarm yet, but this window flags {', '.join(watch)}"
-    return "no drift, and the model is as good as on its test split"
+    return f"{model}: {found}.{clock}"
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Traffic around the model: latency, whether feedback arrives and makes sense, and how users use the feed."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -8,15 +9,16 @@ import pyarrow as pa
 
 from feedrank import schema
 from feedrank.config.monitoring import MonitoringConfig, PerformanceConfig
-from feedrank.monitoring.feedback import Joined
 from feedrank.monitoring.performance import ratio_estimate
-from feedrank.monitoring.results import Signal, SignalKind, Status, Visits
-from feedrank.monitoring.rows import Latency
+from feedrank.monitoring.results import NEED_FEEDBACK, FeedbackCounts, Signal, SignalKind, Status, Visits
+from feedrank.monitoring.rows import HourCounts, Latency
 from feedrank.tables import timestamps_us
 
 MIN_REQUESTS = 100
 """Fewer have no 99th percentile to speak of."""
+NEARLY_ALL = 0.95
 US_PER_MINUTE = 60e6
+HOUR = timedelta(hours=1)
 
 
 def latency_signal(latency: Latency, *, config: PerformanceConfig) -> Signal:
@@ -44,25 +46,51 @@ def error_rate_signal(error_rate: float | None, *, requests: int, config: Perfor
     )
 
 
+def feedback_due(hours: Sequence[HourCounts], *, end: datetime) -> datetime:
+    """The time by which nearly all requests of a window were made: what feedback must reach for a verdict on it."""
+    wanted = NEARLY_ALL * sum(hour.requests for hour in hours)
+    before = 0
+    for hour in hours:
+        if hour.requests and before + hour.requests >= wanted:
+            return hour.start + (wanted - before) / hour.requests * HOUR
+        before += hour.requests
+    return end
+
+
+def waiting(signal: Signal, *, due: datetime, population: str) -> Signal:
+    """The signal as it is before the window's feedback has come; one that needs none stays as it is."""
+    of_shown_rows = population == "impressions" and signal.kind in ("feature", "score")
+    if signal.kind not in NEED_FEEDBACK and not of_shown_rows:
+        return signal
+    return Signal(
+        name=signal.name,
+        kind=signal.kind,
+        test=signal.test,
+        threshold=signal.threshold,
+        rows=0,
+        status="pending",
+        reason=f"waits for feedback up to {due:%Y-%m-%d %H:%M} UTC",
+    )
+
+
 def feedback_signals(
-    predictions: pa.Table, joined: Joined, *, end: datetime, usual_share: float | None, config: MonitoringConfig
+    hours: Sequence[HourCounts],
+    counts: FeedbackCounts,
+    *,
+    until: datetime,
+    usual_share: float | None,
+    config: MonitoringConfig,
 ) -> list[Signal]:
-    """Verdicts on how many requests get feedback (against earlier windows), and on impossible values in it."""
-    performance, counts = config.performance, joined.counts
-    requests, share = _feedback_share(predictions, joined, end=end, config=config)
-    loss = None
-    if share is not None and requests >= MIN_REQUESTS:
-        loss = 1.0 if share == 0 else 1 - share / usual_share if usual_share else 0.0
+    """Verdicts on how many requests get feedback (against earlier windows), and on impossible values in it.
+
+    Feedback can be there `until` then; hours that end less than the attribution window before are left out.
+    """
+    performance = config.performance
+    closed = until - timedelta(minutes=config.window.attribution_minutes)
+    over = [hour for hour in hours if hour.start + HOUR <= closed]
     bad = counts.invalid / counts.rows if counts.rows else None
     return [
-        _signal(
-            "feedback_share",
-            value=share if loss is not None else None,
-            effect=loss,
-            threshold=performance.max_feedback_loss,
-            rows=requests,
-            reason=f"only {share or 0:.1%} of the requests got feedback; usual is {usual_share or 0:.1%}",
-        ),
+        _share_signal(over, usual_share=usual_share, config=performance),
         _signal(
             "bad_feedback",
             value=bad,
@@ -74,16 +102,37 @@ def feedback_signals(
     ]
 
 
-def _feedback_share(
-    predictions: pa.Table, joined: Joined, *, end: datetime, config: MonitoringConfig
-) -> tuple[int, float | None]:
-    """Requests whose attribution window is over, and the share of them with feedback."""
-    frame = pd.DataFrame({"user": predictions[schema.USER_ID].to_numpy(), "time_us": timestamps_us(predictions)})
-    frame["shown"] = False
-    frame.loc[joined.rows, "shown"] = True
-    closed_us = pd.Timestamp(end - timedelta(minutes=config.window.attribution_minutes)).value // 1000
-    shown = frame[frame["time_us"] < closed_us].groupby(["user", "time_us"], sort=False)["shown"].any()
-    return len(shown), float(shown.mean()) if len(shown) else None
+def _share_signal(hours: Sequence[HourCounts], *, usual_share: float | None, config: PerformanceConfig) -> Signal:
+    """Verdict on the share of requests with feedback: of all, and of each hour that has enough of them."""
+    requests = sum(hour.sampled_requests for hour in hours)
+    answered = sum(hour.answered_requests for hour in hours)
+    share = answered / requests if requests >= MIN_REQUESTS else None
+    loss, reason = None, ""
+    if share is not None:
+        loss = 1.0 if share == 0 else 1 - share / usual_share if usual_share else 0.0
+        reason = f"only {share:.1%} of {requests} requests got feedback; usual is {usual_share or 0:.1%}"
+        lost = _lost_hours(hours, usual_share=usual_share or share, config=config)
+        if len(lost) > config.max_lost_hours and loss <= config.max_feedback_loss:
+            loss = 1.0
+            reason = f"{len(lost)} hours have hardly any feedback, the first from {lost[0].start:%Y-%m-%d %H:%M} UTC"
+    return _signal(
+        "feedback_share",
+        value=share,
+        effect=loss,
+        threshold=config.max_feedback_loss,
+        rows=requests,
+        reason=reason,
+    )
+
+
+def _lost_hours(hours: Sequence[HourCounts], *, usual_share: float, config: PerformanceConfig) -> list[HourCounts]:
+    """Hours with enough requests whose share of feedback is far below the usual one."""
+    low = (1 - config.max_feedback_loss) * usual_share
+    return [
+        hour
+        for hour in hours
+        if hour.sampled_requests >= MIN_REQUESTS and hour.answered_requests < low * hour.sampled_requests
+    ]
 
 
 def measure_visits(feedback: pa.Table, *, start: datetime, config: MonitoringConfig) -> Visits:

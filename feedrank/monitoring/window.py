@@ -19,7 +19,7 @@ from feedrank.monitoring.recent import future_rows
 from feedrank.monitoring.reference import Reference, sample_rows
 from feedrank.monitoring.results import Metrics, Segment, WindowResult
 from feedrank.monitoring.rows import Sources, WindowRows, read_window
-from feedrank.monitoring.traffic import feedback_signals, latency_signal, measure_visits
+from feedrank.monitoring.traffic import feedback_due, feedback_signals, latency_signal, measure_visits, waiting
 
 NEW_USERS = "new users"
 
@@ -39,6 +39,7 @@ def evaluate_window(
     engine: DriftEngine,
     sources: Sources,
     usual_feedback_share: float | None,
+    feedback_until: datetime | None,
     config: MonitoringConfig,
     now: datetime,
 ) -> Evaluation:
@@ -50,6 +51,7 @@ def evaluate_window(
         engine: of the drift tests.
         sources: prediction log and feedback.
         usual_feedback_share: share of requests with feedback in earlier windows, if there were any.
+        feedback_until: time of the newest feedback; what needs more of it is `pending`.
         config: the monitoring configuration.
         now: the present; rows that are stamped later are warned of.
     """
@@ -61,19 +63,31 @@ def evaluate_window(
     versions = list(_versions(window, config))
     served = next((v for v in versions if v.name == version), None)
     served = served or measure(_nothing(), name=version, config=config.performance)
+    due = feedback_due(window.hours, end=end)
+    feedback_in = feedback_until is not None and feedback_until >= due
     signals = [
         *feature_drift(sample, reference=reference, engine=engine, config=config),
         score_drift(sample[schema.SCORE].to_numpy(), reference=reference, config=config),
         *performance_signals(served, reference=reference, config=config.performance),
         latency_signal(window.latency, config=config.performance),
-        *feedback_signals(window.predictions, window.joined, end=end, usual_share=usual_feedback_share, config=config),
+        *feedback_signals(
+            window.hours,
+            window.joined.counts,
+            until=min(end, feedback_until or end),
+            usual_share=usual_feedback_share,
+            config=config,
+        ),
     ]
+    if not feedback_in:
+        signals = [waiting(signal, due=due, population=config.window.population) for signal in signals]
     result = WindowResult(
         start=window.start,
         end=end,
         model_version=version,
         predictions=window.total_predictions,
         sample_rows=sample.num_rows,
+        feedback_due=due,
+        feedback_in=feedback_in,
         feedback=window.joined.counts,
         signals=signals,
         versions=versions,

@@ -4,21 +4,35 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from monitored_data import START, VERSION
 
 from feedrank.config.monitoring import DriftConfig
 from feedrank.errors import DataError
+from feedrank.monitoring import history as histories
+from feedrank.monitoring.arrivals import FeedbackOfTime
 from feedrank.monitoring.history import (
+    ADDED_LATER,
     HISTORY,
-    add_window,
+    JudgedWindow,
     alarms,
-    last_window_end,
+    judged_windows,
+    latest_verdicts,
     read_history,
     usual_value,
     write_history,
 )
-from feedrank.monitoring.results import Estimate, FeedbackCounts, Signal, Status, Visits, WindowResult
+from feedrank.monitoring.results import (
+    Alarm,
+    Estimate,
+    FeedbackCounts,
+    Signal,
+    SignalKind,
+    Status,
+    Visits,
+    WindowResult,
+)
 
 CONFIG = DriftConfig(k=2, m=3)
 NOTHING = Estimate(value=None)
@@ -28,9 +42,16 @@ def end_of(index: int) -> datetime:
     return START + timedelta(hours=6 * index)
 
 
-def window(index: int, status: Status, *, version: str = VERSION, statistic: float = 0.5) -> WindowResult:
+def add_window(history: pa.Table, result: WindowResult, **options) -> pa.Table:  # type: ignore[no-untyped-def]
+    return histories.add_window(history, result, judged_at=result.end, **options)
+
+
+def window(
+    index: int, status: Status, *, version: str = VERSION, statistic: float = 0.5, kind: SignalKind = "feature"
+) -> WindowResult:
+    name = "item_ctr" if kind == "feature" else "auc"
     signal = Signal(
-        name="item_ctr", kind="feature", test="ks", statistic=statistic, effect=statistic, threshold=0.1, rows=10,
+        name=name, kind=kind, test="ks", statistic=statistic, effect=statistic, threshold=0.1, rows=10,
         status=status, reason=f"window {index}",
     )  # fmt: skip
     return WindowResult(
@@ -39,6 +60,8 @@ def window(index: int, status: Status, *, version: str = VERSION, statistic: flo
         model_version=version,
         predictions=10,
         sample_rows=10,
+        feedback_due=end_of(index) - timedelta(minutes=5),
+        feedback_in=True,
         feedback=FeedbackCounts(rows=0, joined=0, late=0, duplicate=0, orphan=0, invalid=0),
         signals=[signal],
         versions=[],
@@ -56,8 +79,12 @@ def history_of(*statuses: Status, version: str = VERSION) -> pa.Table:
 
 
 def alarmed(history: pa.Table, *ends: int) -> list[tuple[str, bool]]:
-    found = alarms(history, model_version=VERSION, ends=[end_of(end) for end in ends], config=CONFIG)
-    return [(alarm.signal, alarm.active) for alarm in found]
+    return [(alarm.signal, alarm.active) for alarm in raised(history, *ends)]
+
+
+def raised(history: pa.Table, *ends: int) -> list[Alarm]:
+    keep = timedelta(days=3)
+    return alarms(history, model_version=VERSION, ends=[end_of(end) for end in ends], config=CONFIG, keep=keep)
 
 
 @pytest.mark.parametrize(
@@ -82,8 +109,43 @@ def test_an_alarm_of_a_window_that_was_made_up_for_is_reported_as_over() -> None
 
 def test_the_reason_is_that_of_the_latest_flagged_window() -> None:
     history = history_of("drift", "drift", "ok")
-    found = alarms(history, model_version=VERSION, ends=[end_of(2)], config=CONFIG)
-    assert [(alarm.reason, alarm.window_end) for alarm in found] == [("window 1", end_of(1))]
+    assert [(alarm.reason, alarm.window_end) for alarm in raised(history, 2)] == [("window 1", end_of(1))]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "since"),
+    [
+        (("ok", "drift", "drift"), 1),
+        (("drift", "ok", "drift", "drift", "ok", "drift"), 0),
+        (("drift", "drift", "ok", "ok", "drift", "drift"), 4),
+    ],
+)
+def test_an_alarm_says_since_when(statuses: tuple[Status, ...], since: int) -> None:
+    (alarm,) = raised(history_of(*statuses), len(statuses) - 1)
+    assert alarm.since == end_of(since)
+    assert f"; since {end_of(since):%Y-%m-%d %H:%M} UTC; a retraining is asked for (runbook.md#" in alarm.sentence
+
+
+def test_each_signal_counts_its_own_windows_and_one_that_waits_for_feedback_keeps_its_alarm() -> None:
+    history = HISTORY.empty_table()
+    for index in range(6):
+        history = add_window(history, window(index, "ok"))
+        history = add_window(history, window(index, "drift" if index < 2 else "pending", kind="performance"))
+    assert alarmed(history, 5) == [("auc", True)]
+    for index in (2, 3):
+        history = add_window(history, window(index, "ok", kind="performance"))
+    assert alarmed(history, 3, 5) == []
+    assert latest_verdicts(history, model_version=VERSION, kind="performance") == histories.LatestVerdicts(
+        end_of(3), {"ok"}
+    )
+
+
+def test_an_alarm_that_nothing_confirms_for_days_ends() -> None:
+    history = history_of("drift", "drift")
+    for index in range(2, 20):
+        history = add_window(history, window(index, "ok", kind="performance"))
+    assert alarmed(history, 12) == [("item_ctr", True)]
+    assert alarmed(history, 19) == []
 
 
 def test_another_model_starts_with_a_clean_slate() -> None:
@@ -103,8 +165,28 @@ def test_it_is_read_as_it_was_written_and_old_windows_leave(tmp_path: Path) -> N
     assert read_history(path).equals(history_of("ok", "drift"))
     write_history(add_window(read_history(path), window(40, "ok")), path, keep_days=1)
     assert read_history(path).num_rows == 1
-    assert last_window_end(read_history(path), model_version=VERSION) == end_of(40)
-    assert last_window_end(read_history(path), model_version="other") is None
+    assert [known.end for known in judged_windows(read_history(path), model_version=VERSION)] == [end_of(40)]
+    assert judged_windows(read_history(path), model_version="other") == []
+
+
+def test_the_history_knows_what_feedback_each_window_was_judged_by() -> None:
+    history = history_of("ok")
+    assert judged_windows(history, model_version=VERSION) == [
+        JudgedWindow(end_of(0), end_of(0) - timedelta(minutes=5), None)
+    ]
+    late = window(0, "ok", kind="performance")
+    history = add_window(history, late, feedback=FeedbackOfTime(rows=7, clicks=3), only=["auc"])
+    (known,) = judged_windows(history, model_version=VERSION)
+    assert known.feedback == FeedbackOfTime(rows=7, clicks=3)
+    assert add_window(history, late, only=["other"]).equals(history)
+
+
+def test_a_history_of_an_earlier_release_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "history.parquet"
+    pq.write_table(history_of("ok", "drift").drop_columns(list(ADDED_LATER)), path)
+    history = read_history(path)
+    assert [known.feedback_due for known in judged_windows(history, model_version=VERSION)] == [None, None]
+    assert alarmed(add_window(history, window(2, "drift")), 2) == [("item_ctr", True)]
 
 
 def test_a_damaged_history_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from feedrank.errors import DataError, StorageError
 from feedrank.monitoring.channels import Message
 from feedrank.monitoring.results import MonitoringResult, TriggerDecision
 from feedrank.monitoring.rows import Sources
-from feedrank.monitoring.run import due_windows, monitor
+from feedrank.monitoring.run import monitor
 from feedrank.monitoring.triggers import FILE as RETRAINING_FILE
 from feedrank.monitoring.triggers import RetrainingLog
 from feedrank.tables import timestamps_us, write_partitioned
@@ -146,18 +146,11 @@ def test_the_next_run_judges_every_window_that_was_missed(clean: House) -> None:
     assert {b.end - a.end for a, b in zip(result.windows, result.windows[1:], strict=False)} == {step}
 
 
-def test_windows_end_on_a_grid_and_catching_up_has_a_limit() -> None:
-    now = datetime(2024, 3, 1, 4, 10, tzinfo=UTC)
-    grid = datetime(2024, 3, 1, 0, tzinfo=UTC)
-    assert due_windows(grid, now=now, config=CONFIG) == [grid]
-    assert due_windows(grid - timedelta(hours=12), now=now, config=CONFIG) == [grid - timedelta(hours=6), grid]
-    assert len(due_windows(None, now=now, config=CONFIG)) == CONFIG.drift.m
-    assert len(due_windows(grid - timedelta(days=400), now=now, config=CONFIG)) == CONFIG.window.max_catch_up
-
-
-def test_an_empty_log_is_not_enough_data_and_no_alarm_of_drift(house: House) -> None:
+def test_an_empty_log_is_an_alarm_of_its_own_and_none_of_drift(house: House) -> None:
     result = house.run()
-    assert result.verdict == "not_enough_data"
+    assert [(alarm.signal, alarm.kind) for alarm in result.alarms] == [("predictions", "arrival")]
+    assert f"no prediction was ever logged in {house.directory / 'predictions'}" in house.outbox.messages[0].text
+    assert not result.trigger.reasons
     assert any("no data of" in warning for warning in result.latest.warnings)
 
 
@@ -165,7 +158,8 @@ def test_a_log_whose_feedback_stopped_raises_an_alarm_but_no_retraining(clean: H
     for file in (clean.directory / "interactions").rglob("*.parquet"):
         file.unlink()
     result = clean.run()
-    assert [alarm.signal for alarm in result.alarms] == ["feedback_share"]
+    assert [alarm.signal for alarm in result.alarms] == ["feedback"]
+    assert "for 72 hours (limit 30), there was never any" in result.headline
     assert not result.trigger.start
 
 

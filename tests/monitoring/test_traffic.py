@@ -1,23 +1,42 @@
 """Latency, feedback and visits."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from monitored_data import CONFIG, START, feature_rows, interactions, prediction_log
 
 from feedrank import schema
-from feedrank.monitoring.feedback import Joined, join_feedback
-from feedrank.monitoring.results import Signal
-from feedrank.monitoring.rows import Latency
-from feedrank.monitoring.traffic import error_rate_signal, feedback_signals, latency_signal, measure_visits
+from feedrank.monitoring.feedback import join_feedback
+from feedrank.monitoring.results import FeedbackCounts, Signal
+from feedrank.monitoring.rows import HourCounts, Latency
+from feedrank.monitoring.traffic import (
+    error_rate_signal,
+    feedback_due,
+    feedback_signals,
+    latency_signal,
+    measure_visits,
+    waiting,
+)
 
 END = START + timedelta(days=1)
+NO_COUNTS = FeedbackCounts(rows=0, joined=0, late=0, duplicate=0, orphan=0, invalid=0)
 
 
-def signals(predictions: pa.Table, joined: Joined, usual: float | None) -> dict[str, Signal]:
-    found = feedback_signals(predictions, joined, end=END, usual_share=usual, config=CONFIG)
-    return {signal.name: signal for signal in found}
+def hours(*answered: int, requests: int = 50) -> list[HourCounts]:
+    """Hours from START on, each with so many requests and so many of them with feedback."""
+    return [
+        HourCounts(START + timedelta(hours=hour), requests, requests, requests, count)
+        for hour, count in enumerate(answered)
+    ]
+
+
+def share(counted: list[HourCounts], usual: float | None, *, until: datetime = END) -> Signal:
+    found = feedback_signals(counted, NO_COUNTS, until=until, usual_share=usual, config=CONFIG)
+    return found[0]
 
 
 def test_slow_answers_are_flagged() -> None:
@@ -33,15 +52,49 @@ def test_failed_requests_are_flagged_and_an_unknown_rate_is_not() -> None:
 
 
 def test_feedback_that_stops_or_falls_to_less_than_half_of_the_usual_is_flagged() -> None:
-    rows = feature_rows(1_000, day=0)
-    predictions = prediction_log(rows)
-    all_seen = join_feedback(predictions, interactions(rows), config=CONFIG.window)
-    few_seen = join_feedback(predictions, interactions(rows.slice(0, 200)), config=CONFIG.window)
-    none_seen = join_feedback(predictions, interactions(rows.slice(0, 0)), config=CONFIG.window)
-    assert signals(predictions, all_seen, 1.0)["feedback_share"].status == "ok"
-    assert signals(predictions, few_seen, 1.0)["feedback_share"].status == "drift"
-    assert signals(predictions, few_seen, None)["feedback_share"].status == "ok"
-    assert signals(predictions, none_seen, None)["feedback_share"].status == "drift"
+    assert share(hours(*[50] * 24), 1.0).status == "ok"
+    assert share(hours(*[20] * 24), 1.0).status == "drift"
+    assert "only 40.0% of 1150 requests got feedback; usual is 100.0%" in share(hours(*[20] * 24), 1.0).reason
+    assert share(hours(*[20] * 24), None).status == "ok"
+    assert share(hours(*[0] * 24), None).status == "drift"
+    assert share(hours(9), None).status == "not_enough_data"
+
+
+def test_hours_whose_feedback_is_not_due_do_not_lower_the_share() -> None:
+    counted = hours(*[50] * 12, *[0] * 12)
+    assert share(counted, 1.0).status == "ok", "half is exactly the limit"
+    until = START + timedelta(hours=13)
+    assert share(counted, 1.0, until=until).statistic == 1.0
+
+
+@pytest.mark.parametrize("usual", [0.9, None])
+def test_some_hours_without_feedback_are_flagged_and_named(usual: float | None) -> None:
+    counted = hours(*[180] * 6, *[3] * 3, *[180] * 15, requests=200)
+    found = share(counted, usual)
+    assert found.status == "drift"
+    assert found.reason == "3 hours have hardly any feedback, the first from 2024-01-01 06:00 UTC"
+    assert share(hours(*[180] * 6, *[3] * 2, *[180] * 16, requests=200), usual).status == "ok"
+
+
+@given(st.lists(st.integers(0, 300), min_size=24, max_size=24), st.integers(0, 23))
+def test_feedback_is_due_when_95_of_100_requests_were_made(requests: list[int], hour: int) -> None:
+    counted = [HourCounts(START + timedelta(hours=place), n, n, n, n) for place, n in enumerate(requests)]
+    due = feedback_due(counted, end=END)
+    assert START <= due <= END
+    made = sum(n * min(max((due - START) / timedelta(hours=1) - place, 0), 1) for place, n in enumerate(requests))
+    assert made == pytest.approx(0.95 * sum(requests), abs=1e-3)
+    quiet_evening = [replace(count, requests=0) if place > hour else count for place, count in enumerate(counted)]
+    if sum(count.requests for count in quiet_evening):
+        assert feedback_due(quiet_evening, end=END) <= START + timedelta(hours=hour + 1)
+
+
+def test_only_what_needs_feedback_waits_for_it() -> None:
+    kinds = {"feature": False, "score": False, "serving": False, "performance": True, "feedback": True}
+    for kind, waits in kinds.items():
+        signal = share(hours(*[50] * 24), 1.0).model_copy(update={"kind": kind})
+        assert (waiting(signal, due=END, population="predictions").status == "pending") == waits
+        of_shown = waits or kind in ("feature", "score")
+        assert (waiting(signal, due=END, population="impressions").status == "pending") == of_shown
 
 
 def test_impossible_feedback_is_flagged() -> None:
@@ -49,10 +102,10 @@ def test_impossible_feedback_is_flagged() -> None:
     seen = interactions(rows)
     place, field = seen.schema.get_field_index(schema.DWELL_TIME), seen.schema.field(schema.DWELL_TIME)
     in_ms = seen.set_column(place, field, pa.array(seen[schema.DWELL_TIME].to_numpy() * 1_000))
-    predictions = prediction_log(rows)
-    good, bad = (join_feedback(predictions, table, config=CONFIG.window) for table in (seen, in_ms))
-    assert signals(predictions, good, None)["bad_feedback"].status == "ok"
-    assert signals(predictions, bad, None)["bad_feedback"].status == "drift"
+    for table, status in ((seen, "ok"), (in_ms, "drift")):
+        counts = join_feedback(prediction_log(rows), table, config=CONFIG.window).counts
+        found = feedback_signals([], counts, until=END, usual_share=None, config=CONFIG)
+        assert found[1].status == status
 
 
 def test_visits_and_retention_are_counted() -> None:
