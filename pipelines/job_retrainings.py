@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from feedrank.config.monitoring import RetrainingConfig
 from feedrank.monitoring.results import TriggerDecision
 from feedrank.monitoring.triggers import TRIGGER_ENV, RetrainingLog
-from serving.cluster import api_client, ask, own_namespace
+from pipelines.cluster_jobs import create_job
+from serving.cluster import own_namespace
 
 
 @dataclass(frozen=True)
@@ -27,23 +27,10 @@ class JobRetrainings:
             self._create(trigger)
 
     def _create(self, trigger: TriggerDecision) -> None:
-        from kubernetes import client
-
-        name, what = self.config.cron_job, f"CronJob {self.config.cron_job}"
-        namespace = own_namespace("")
-        batch = ask(what, lambda: client.BatchV1Api(api_client()))
-        cron_job = ask(what, lambda: batch.read_namespaced_cron_job(name, namespace))
-        template: Any = cron_job.spec.job_template
-        for container in template.spec.template.spec.containers:
-            variable = client.V1EnvVar(name=TRIGGER_ENV, value=trigger.model_dump_json())
-            container.env = [*(container.env or []), variable]
-        metadata = client.V1ObjectMeta(
-            name=f"{name}-{trigger.request_id[:8]}",
-            labels=template.metadata.labels,
+        create_job(
+            self.config.cron_job,
+            namespace=own_namespace(""),
+            name=f"{self.config.cron_job}-{trigger.request_id[:8]}",
+            environment={TRIGGER_ENV: trigger.model_dump_json()},
             annotations={"feedrank/reasons": "; ".join(trigger.reasons)},
-            owner_references=[  # it goes when the release is uninstalled
-                client.V1OwnerReference(api_version="batch/v1", kind="CronJob", name=name, uid=cron_job.metadata.uid)
-            ],
         )
-        job = client.V1Job(metadata=metadata, spec=template.spec)
-        ask(f"a Job of {what}", lambda: batch.create_namespaced_job(namespace, job))

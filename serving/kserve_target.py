@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from feedrank.config.promotion import TargetConfig
 from feedrank.promotion.changes import PromotionError, Version
 from feedrank.promotion.serving_target import NotServedError, Predictor, VersionFolders
-from serving.cluster import api_client, ask, own_namespace
+from serving.cluster import api_client, ask, complaints, own_namespace
 from serving.object_store import ObjectStore
 
 GROUP, API_VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
@@ -94,17 +94,9 @@ class InferenceServiceTarget:
     def _complaints(self) -> str:
         """What the pods that do not run wait for."""
         selector = f"{SERVICE_LABEL}={self.config.inference_service}"
-        pods = self._ask(lambda: self._core.list_namespaced_pod(self._namespace, label_selector=selector)).items
-        found = []
-        for pod in pods:
-            for condition in pod.status.conditions or []:
-                if condition.type == "PodScheduled" and condition.status == "False":
-                    found.append(f"pod {pod.metadata.name}: {condition.reason}: {condition.message or ''}")
-            for container in [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]:
-                state = container.state.waiting or container.state.terminated
-                if state is not None and state.reason not in ("Completed", "PodInitializing", "ContainerCreating"):
-                    found.append(f"pod {pod.metadata.name}, {container.name}: {state.reason}: {state.message or ''}")
-        return "".join(f"; {text.rstrip(': ')}" for text in found)
+        return complaints(
+            self._ask(lambda: self._core.list_namespaced_pod(self._namespace, label_selector=selector)).items
+        )
 
     @property
     def _store(self) -> ObjectStore | None:

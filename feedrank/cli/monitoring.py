@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, run_config, timed
+from feedrank.cli.on_cluster import on_cluster
 from feedrank.config import Config
 from feedrank.errors import ConfigError
 from feedrank.project import project_module
@@ -136,7 +137,7 @@ def retrain(
             help="Also within the cool-down of the last one; with --who even on broken feedback.",
         ),
     ] = False,
-    who: Annotated[str, typer.Option(envvar="FEEDRANK_RETRAIN_WHO", help="Who asks, kept with the decision.")] = "",
+    who: Annotated[str, typer.Option(envvar="FEEDRANK_WHO", help="Who asks, kept with the decision.")] = "",
     if_due: Annotated[bool, typer.Option(help="Of a schedule: a retraining that may not start is no failure.")] = False,
 ) -> None:
     """Train on recent data and promote the result if it is better than the champion; one at a time."""
@@ -221,5 +222,6 @@ def _print_retraining(result: "RetrainingResult") -> None:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (monitor, retrain, promote, rollback):
-        app.command()(command)
+    app.command()(monitor)
+    for command in (retrain, promote, rollback):
+        app.command()(on_cluster(command))

@@ -105,7 +105,7 @@ def test_only_what_calls_the_api_server_can(profile: str) -> None:
         for container in [*spec.get("initContainers", []), *spec["containers"]]:
             if any(mount["name"] == "api-token" for mount in container["volumeMounts"]):
                 holders.add((name.removeprefix("feedrank-").partition("-")[0], container["name"]))
-    changes = {("rollback", "rollback"), ("promote", "promote")}
+    changes = {(change, change) for change in ("rollback", "promote", "retrain")}
     assert holders <= {("monitor", "monitor"), ("retraining", "retraining"), ("bootstrap", "promote")} | changes
 
 

@@ -15,7 +15,14 @@ from tests.manifests.chart import PROFILES, only, rendered
 
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
 LINES = [line.strip() for line in RUNBOOK.splitlines() if re.match(r" +kubectl create job --from", line)]
-"""Those to copy."""
+"""Those to copy, for kubectl alone."""
+FROM_A_LAPTOP = [line.strip() for line in RUNBOOK.splitlines() if re.match(r" +feedrank .*--kube-context", line)]
+"""Those for the command line and a kubeconfig."""
+COMMANDS = {
+    "rollback": ["feedrank", "rollback"],
+    "promote": ["feedrank", "promote"],
+    "retrain": ["feedrank", "retrain", "--run-dir", "/data"],
+}
 
 
 def variables_of(command: str) -> set[str]:
@@ -30,7 +37,7 @@ def job_of(manifests: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("change", ["rollback", "promote"])
+@pytest.mark.parametrize("change", COMMANDS)
 def test_changes_never_start_by_themselves_and_are_never_tried_twice(profile: str, change: str) -> None:
     cron_job = only(rendered(profile), "CronJob", f"feedrank-{change}")["spec"]
     assert cron_job["suspend"] is True
@@ -39,13 +46,13 @@ def test_changes_never_start_by_themselves_and_are_never_tried_twice(profile: st
     spec = job["template"]["spec"]
     assert spec["restartPolicy"] == "Never" and spec["serviceAccountName"] == "feedrank-promoter"
     (container,) = spec["containers"]
-    assert container["command"] == ["feedrank", change]
+    assert container["command"] == COMMANDS[change]
 
 
 def test_changes_see_the_state_and_the_versions_that_the_retraining_sees() -> None:
     manifests = rendered()
     retraining = job_of(manifests, "feedrank-retraining")["spec"]["template"]["spec"]
-    for change in ("rollback", "promote"):
+    for change in COMMANDS:
         spec = job_of(manifests, f"feedrank-{change}")["spec"]["template"]["spec"]
         assert spec["volumes"] == retraining["volumes"]
         for what in ("volumeMounts", "env", "image"):
@@ -92,7 +99,22 @@ def test_the_runbooks_lines_name_cron_jobs_of_the_chart_and_variables_of_their_c
     assert given and given <= variables_of(container["command"][1])
 
 
-@pytest.mark.parametrize("change", ["rollback", "promote", "retrain"])
+@pytest.mark.parametrize("line", FROM_A_LAPTOP)
+def test_the_runbooks_lines_for_a_laptop_are_commands_and_their_cron_jobs_are_in_the_chart(line: str) -> None:
+    _, command, *arguments = shlex.split(line)
+    found = typer.main.get_command(cli.app).commands[command]  # type: ignore[attr-defined]
+    given = found.make_context(command, arguments).params
+    assert given["kube_context"] == "CONTEXT" and given["namespace"] == "feedrank"
+    assert job_of(rendered(), f"{given['release']}-{command}")
+
+
+def test_the_runbook_shows_every_change_for_a_laptop_and_for_kubectl() -> None:
+    assert {shlex.split(line)[1] for line in FROM_A_LAPTOP} == set(COMMANDS)
+    named = {found.group(1) for line in LINES if (found := re.search(r"--from=cronjob/feedrank-(\S+)", line))}
+    assert named == set(COMMANDS)
+
+
+@pytest.mark.parametrize("change", COMMANDS)
 def test_the_runbook_names_every_variable_of_a_change(change: str) -> None:
     assert [name for name in variables_of(change) if name not in RUNBOOK] == []
 
@@ -105,6 +127,7 @@ def test_alerts_send_nobody_on_a_cluster_to_a_bare_command() -> None:
 
 def test_the_notes_of_a_release_name_its_own_cron_jobs() -> None:
     notes = (ROOT / "helm" / "feedrank" / "templates" / "NOTES.txt").read_text(encoding="utf-8")
-    named = set(re.findall(r"--from=cronjob/\{\{ .Release.Name \}\}-(\w+)", notes))
+    named = set(re.findall(r"--from=cronjob/\{\{ .Release.Name \}\}-(\S+)", notes))
     there = {m["metadata"]["name"].removeprefix("feedrank-") for m in helm_template() if m["kind"] == "CronJob"}
-    assert named == there
+    assert named == there - {"retraining"}, "people start retrain, which waits for nothing"
+    assert "feedrank rollback --kube-context" in notes
