@@ -34,7 +34,7 @@ def write_partitioned(tables: pa.Table | Iterable[pa.Table], directory: Path) ->
     """Writes tables (each in any order) below `directory`, one file per day and table; returns the rows written."""
     rows = 0
     for part, table in enumerate([tables] if isinstance(tables, pa.Table) else tables):
-        for day, day_table in _by_day(sort_by_time(table)):
+        for day, day_table in by_day(sort_by_time(table)):
             folder = directory / f"{DATE}={day.isoformat()}"
             folder.mkdir(parents=True, exist_ok=True)
             pq.write_table(day_table, folder / f"part-{part}.parquet", compression=COMPRESSION)
@@ -157,10 +157,11 @@ def is_data_file(name: str) -> bool:
     return name.endswith(".parquet") and not name.startswith((".", "_"))
 
 
-def _by_day(table: pa.Table) -> Iterator[tuple[date, pa.Table]]:
+def by_day(table: pa.Table, *, column: str = TIMESTAMP) -> Iterator[tuple[date, pa.Table]]:
+    """The rows of each UTC day of a table that is sorted by the column of times."""
     if not table.num_rows:
         return
-    days = timestamps_us(table) // US_PER_DAY
+    days = timestamps_us(table, column=column) // US_PER_DAY
     starts = np.flatnonzero(np.concatenate([[True], days[1:] != days[:-1]]))
     for start, stop in zip(starts, [*starts[1:], len(days)], strict=True):
         day = (np.datetime64("1970-01-01") + days[start]).astype(date)

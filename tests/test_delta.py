@@ -258,9 +258,17 @@ def test_of_two_writers_of_one_day_or_transaction_one_is_told(table):
     table = table.append(rows(range(3)), layout=LAYOUT)
     other = table.refreshed()
     table.replace_days(rows(range(5)), days=DAYS[:1], layout=LAYOUT)
-    with pytest.raises(StorageError, match=r"another run wrote the same rows meanwhile .*try again"):
+    with pytest.raises(StorageError, match="another run wrote the same rows meanwhile; try again"):
         other.replace_days(rows(range(7)), days=DAYS[:1], layout=LAYOUT)
     assert table.refreshed().rows == 5
+    table = table.refreshed()
+    table.append(rows(range(9, 10)), layout=LAYOUT)
+    with pytest.raises(StorageError, match="another run wrote the same rows meanwhile"):
+        table.replace_days(rows(range(7)), days=DAYS[:1], layout=LAYOUT)
+    with pytest.raises(StorageError, match="another run wrote the same rows meanwhile"):
+        table.commit([], note=delta.Note({}, ("app", 1))).commit([], note=delta.Note({}, ("app", 1)))
+    replaced = table.refreshed().replace(rows(range(2), day=3), layout=LAYOUT)
+    assert replaced.days().keys() == {DAYS[2]}
 
 
 def test_a_reader_sees_a_whole_version_during_compaction_and_writes(table):

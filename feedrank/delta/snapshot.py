@@ -1,7 +1,7 @@
 """Reading a table: a snapshot, which doesn't see what others commit later."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,10 @@ class Snapshot:
             wanted = pc.and_(wanted, pc.less_equal(self._files[DATE], pa.scalar(end)))
         return self._files if isinstance(wanted, pa.Scalar) else self._files.filter(wanted)
 
+    def _paths_of(self, days: Iterable[date]) -> set[str]:
+        of_days = pc.is_in(self._files[DATE], pa.array(sorted(days), pa.date32()))
+        return {*self._files.filter(of_days)["path"].to_pylist()}
+
     def days(self) -> dict[date, DayFiles]:
         """The days with rows, in order, by the log's statistics; no file is opened."""
         totals = self._files.group_by(DATE).aggregate(
@@ -82,10 +86,11 @@ class Snapshot:
         """The files of the days from `start` to `end` (both included) as Arrow sees them, without `date`."""
         paths = self._files_of(start, end)["path"].to_pylist()
         columns = self.schema.remove(self.schema.get_field_index(DATE))
-        return ds.dataset(paths, schema=columns, format="parquet", filesystem=self._filesystem, partition_base_dir="")
+        return ds.dataset(paths, schema=columns, format="parquet", filesystem=self.files, partition_base_dir="")
 
     @cached_property
-    def _filesystem(self) -> pafs.FileSystem:
+    def files(self) -> pafs.SubTreeFileSystem:
+        """Its folder; paths are relative to it."""
         return file_system(self.location)
 
     def read(
@@ -122,7 +127,7 @@ class Snapshot:
         days: set[str] = set()
         with errors(self.location):
             for version in range(since + 1, self.version + 1):
-                with self._filesystem.open_input_file(f"_delta_log/{version:020}.json") as file:
+                with self.files.open_input_file(f"_delta_log/{version:020}.json") as file:
                     actions = [json.loads(line) for line in file.read().splitlines() if line]
                 for action in actions:
                     entry = action.get("add") or action.get("remove") or {}

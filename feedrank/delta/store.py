@@ -43,7 +43,7 @@ def options(location: Location) -> dict[str, str] | None:
     return STORE_OPTIONS | ({"aws_allow_http": "true"} if endpoint.startswith("http://") else {})
 
 
-def file_system(location: Location) -> pafs.FileSystem:
+def file_system(location: Location) -> pafs.SubTreeFileSystem:
     """The table's folder as Arrow's file system, of which paths are relative to the table."""
     address = Path(location).absolute().as_uri() if is_local(location) else str(location)
     store, path = pafs.FileSystem.from_uri(address)

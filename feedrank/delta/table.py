@@ -3,7 +3,7 @@
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feedrank.delta.files import DataFile, write_files
 from feedrank.delta.layout import NOTHING, Layout, Merged, Note
 from feedrank.delta.snapshot import Snapshot
 from feedrank.delta.store import Location, errors, handle_of, is_conflict, is_local, options
+from feedrank.errors import StorageError
 from feedrank.schema import DATE
 
 if TYPE_CHECKING:
@@ -100,30 +102,61 @@ class Table(Snapshot):
         """Adds rows, in one commit however many tables they come in. A transaction that was committed adds nothing.
 
         Raises:
-            StorageError: the store doesn't answer; rows of an iterator, which are there but once, met another commit
-                that deletes or merges; or another writer committed the same transaction meanwhile.
+            StorageError: the store doesn't answer, or another writer committed the same transaction meanwhile.
         """
-        from deltalake import write_deltalake
-
         if note.transaction is not None:
             application, number = note.transaction
             newest = self.refreshed()
             done = newest.transaction(application)
             if done is not None and done >= number:
                 return newest
+        tables = [rows] if isinstance(rows, pa.Table) else rows
+        table = self.widened(layout)
+        with errors(self.location):
+            files = list(write_files(tables, layout=layout, files=self.files))
+        return table.commit(files, note=note)
+
+    def commit(self, added: Sequence[DataFile], *, removed: Sequence[str] = (), note: Note = NOTHING) -> "Table":
+        """Makes files part of the table and takes others (their paths) out of it, in one commit.
+
+        Raises:
+            StorageError: another writer changed a day of the removed files since this snapshot, or committed the same
+                transaction.
+        """
+        from deltalake.transaction import AddAction, RemoveAction
+
+        now = round(time.time() * 1000)
+        actions: list[AddAction | RemoveAction] = [
+            AddAction(file.path, file.bytes, {DATE: file.day.isoformat()}, now, True, file.stats) for file in added
+        ]
+        out = self._files.filter(pc.is_in(self._files["path"], pa.array(removed, pa.string()))).to_pylist()
+        actions += [
+            RemoveAction(file["path"], True, now, file["size_bytes"], {DATE: file[DATE].isoformat()}) for file in out
+        ]
+        days = {file[DATE] for file in out}
 
         def once(handle: "DeltaTable") -> None:
-            with _stream(rows, layout) as batches:
-                write_deltalake(
-                    handle,
-                    batches,
-                    mode="append",
-                    schema_mode="merge",
-                    writer_properties=_writer(),
-                    commit_properties=note.properties(),
-                )
+            newest = Table(self.location, handle)
+            done = None if note.transaction is None else newest.transaction(note.transaction[0])
+            again = note.transaction is not None and done is not None and done >= note.transaction[1]
+            if again or newest._paths_of(days) != self._paths_of(days):
+                raise StorageError(f"{self.location}: another run wrote the same rows meanwhile; try again")
+            handle.create_write_transaction(
+                actions, "append", newest.schema, [DATE], commit_properties=note.properties()
+            )
 
-        return self._again(once, attempts=1 if isinstance(rows, Iterator) or note.transaction else ATTEMPTS)[0]
+        return self._again(once)[0].refreshed()
+
+    def replace(self, rows: Rows, *, layout: Layout, note: Note = NOTHING) -> "Table":
+        """Puts `rows` in the place of all that this snapshot holds.
+
+        Raises:
+            StorageError: another writer changed a file of it since.
+        """
+        tables = [rows] if isinstance(rows, pa.Table) else rows
+        with errors(self.location):
+            files = list(write_files(tables, layout=layout, files=self.files))
+        return self.commit(files, removed=self._files["path"].to_pylist(), note=note)
 
     def merge(
         self, rows: pa.Table, *, key: str, layout: Layout, days: Iterable[date] = (), note: Note = NOTHING
@@ -158,20 +191,12 @@ class Table(Snapshot):
         Raises:
             StorageError: another writer changed one of the days since this snapshot.
         """
-        from deltalake import write_deltalake
-
-        handle = handle_of(self.location, self.version)
-        with errors(self.location), _stream(rows, layout) as batches:
-            write_deltalake(
-                handle,
-                batches,
-                mode="overwrite",
-                schema_mode="merge",
-                predicate=in_days(days),
-                writer_properties=_writer(),
-                commit_properties=note.properties(),
-            )
-        return Table(self.location, handle)
+        tables = [rows] if isinstance(rows, pa.Table) else rows
+        with errors(self.location):
+            files = list(write_files(tables, layout=layout, files=self.files))
+        if strange := sorted({file.day for file in files} - {*days}):
+            raise AssertionError(f"rows of {strange} in the place of {sorted(days)}")
+        return self.commit(files, removed=sorted(self._paths_of(days)), note=note)
 
     def delete(self, where: str, *, note: Note = NOTHING) -> tuple["Table", int]:
         """Deletes the rows that meet an SQL predicate; returns how many."""
@@ -206,25 +231,29 @@ class Table(Snapshot):
 
     def widened(self, layout: Layout) -> "Table":
         """The table with the layout's columns that it lacks; the rows of before have no value in them."""
-        if not set(layout.columns.names) - set(self.schema.names):
+        missing = [field for field in layout.columns if field.name not in self.schema.names]
+        if not missing:
             return self
-        return self.append(layout.columns.empty_table(), layout=layout)
+        from deltalake import Schema
+
+        fields = Schema.from_arrow(pa.schema([field.with_nullable(True) for field in missing])).fields
+        return self._again(lambda handle: handle.alter.add_columns(fields))[0]
 
     def refreshed(self) -> "Table":
         """The newest snapshot."""
         return open_table(self.location)
 
-    def _again(self, once: Callable[["DeltaTable"], Result], *, attempts: int = ATTEMPTS) -> tuple["Table", Result]:
+    def _again(self, once: Callable[["DeltaTable"], Result]) -> tuple["Table", Result]:
         """Runs an operation that may be repeated on a newer version until no other commit is in its way."""
         from deltalake.exceptions import CommitFailedError
 
         with errors(self.location):
-            for attempt in range(1, attempts + 1):
+            for attempt in range(1, ATTEMPTS + 1):
                 handle = handle_of(self.location)
                 try:
                     result = once(handle)
                 except CommitFailedError as error:
-                    if attempt == attempts or not is_conflict(error):
+                    if attempt == ATTEMPTS or not is_conflict(error):
                         raise
                     time.sleep(random.uniform(0, FIRST_WAIT_S * 2**attempt))
                 else:
@@ -236,28 +265,6 @@ def in_days(days: Iterable[date], *, of: str = "") -> str:
     """The SQL predicate of the rows of these days."""
     column = f"{of}.{DATE}" if of else DATE
     return f"{column} IN ({', '.join(f'CAST({day.isoformat()!r} AS DATE)' for day in days)})"
-
-
-@contextlib.contextmanager
-def _stream(rows: Rows, layout: Layout) -> Iterator[pa.RecordBatchReader]:
-    """The rows as deltalake takes them; an error of their iterator is raised as it was."""
-    tables = [rows] if isinstance(rows, pa.Table) else rows
-    raised: list[Exception] = []
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        try:
-            for table in tables:
-                yield from _dated(table, layout).to_batches()
-        except Exception as error:
-            raised.append(error)
-            raise
-
-    try:
-        yield pa.RecordBatchReader.from_batches(layout.stored, batches())
-    except Exception:
-        if raised:
-            raise raised[0] from None
-        raise
 
 
 def _dated(rows: pa.Table, layout: Layout) -> pa.Table:
