@@ -100,6 +100,7 @@ def prediction_log(features: pa.Table, *, scores: NDArray[np.float64]) -> pa.Tab
     columns = {
         schema.PREDICTION_ID: pa.array(np.arange(rows)).cast(pa.string()),
         schema.TIMESTAMP: pa.array(timestamps_us(features) - ANSWER_US).cast(schema.TIMESTAMP_TYPE),
+        schema.RECEIVED_AT: pa.array(timestamps_us(features) - ANSWER_US).cast(schema.TIMESTAMP_TYPE),
         schema.USER_ID: features[schema.USER_ID],
         schema.ITEM_ID: features[schema.ITEM_ID],
         schema.SCORE: pa.array(scores.astype(np.float32)),

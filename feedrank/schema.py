@@ -104,6 +104,8 @@ FEATURE_TABLE = pa.schema(
 FEATURE_SCHEMA_VERSION = "1.0.0"
 
 PREDICTION_ID = "prediction_id"
+RECEIVED_AT = "received_at"
+"""When the predictor met the request, by its own clock; `timestamp` is what the client says."""
 SCORE = "score"
 RANK = "rank"
 MODEL_VERSION = "model_version"
@@ -114,6 +116,7 @@ PREDICTION_LOG = pa.schema(
     [
         pa.field(PREDICTION_ID, pa.string()),
         pa.field(TIMESTAMP, TIMESTAMP_TYPE),
+        pa.field(RECEIVED_AT, TIMESTAMP_TYPE),
         pa.field(USER_ID, pa.int64()),
         pa.field(ITEM_ID, pa.int64()),
         pa.field(SCORE, pa.float32()),

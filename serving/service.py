@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from feedrank import schema
+from feedrank.clock import wall_clock
 from feedrank.config import Config
 from feedrank.errors import ConfigError
 from feedrank.prediction_log import PredictionLog
@@ -57,6 +58,7 @@ class Service:
         """Whether the ports are open; the server's matter."""
         self.draining = False
         self._started = time.monotonic()
+        self._now_us = wall_clock()
         self._stop = threading.Event()
 
     def start(self) -> None:
@@ -102,18 +104,18 @@ class Service:
             raise RefusedError("no model is loaded yet", status=503, kind="no_model")
         if self.log.sheds:
             raise RefusedError("the prediction log has no room", status=503, kind="log_full")
-        context = request.context
+        received_us, context = self._now_us(), request.context
         moment = None if context is None else context.timestamp
         device = None if context is None else context.device
         ranking = loaded.model.scorer.rank(
             request.user_id,
             request.item_ids,
-            time_us=time.time_ns() // 1000 if moment is None else microseconds(moment),
+            time_us=received_us if moment is None else microseconds(moment),
             device=None if device is None else _DEVICES[device],
         )
         latency_ms = (time.perf_counter() - started) * 1000
         version = loaded.model.version
-        self.log.record(ranking, model_version=version, latency_ms=latency_ms)
+        self.log.record(ranking, received_us=received_us, model_version=version, latency_ms=latency_ms)
         self.metrics.ranked(ranking, version=version, latency_ms=latency_ms)
         return Answer(ranking, loaded, latency_ms)
 

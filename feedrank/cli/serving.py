@@ -73,7 +73,7 @@ def predict(
 def export(
     output: Annotated[Path, typer.Argument(help="The CSV file to write.")],
     log: Annotated[str | None, typer.Option(help="Folder or URI of the log; the configured one if absent.")] = None,
-    start: Annotated[datetime | None, typer.Option(formats=DAY_OR_TIME, help="First time (UTC).")] = None,
+    start: Annotated[datetime | None, typer.Option(formats=DAY_OR_TIME, help="First time of arrival (UTC).")] = None,
     end: Annotated[datetime | None, typer.Option(formats=DAY_OR_TIME, help="Time to stop before (UTC).")] = None,
 ) -> None:
     """Export the prediction log as CSV; the features are a JSON object in one column."""

@@ -25,11 +25,12 @@ SHARED_FIELDS = (
     schema.DAY_OF_WEEK,
 )
 """Features that the items of a request share, in the order of `_HEADER`."""
-_HEADER = struct.Struct("<qqfhhffiifbbb")
-"""Time, user, latency, version, items, then `SHARED_FIELDS` and the device."""
+_HEADER = struct.Struct("<qqqfhhffiifbbb")
+"""Time, time of arrival, user, latency, version, items, then `SHARED_FIELDS` and the device."""
 _HEADER_DTYPE = np.dtype(
     [
         (schema.TIMESTAMP, "<i8"),
+        (schema.RECEIVED_AT, "<i8"),
         (schema.USER_ID, "<i8"),
         (schema.LATENCY_MS, "<f4"),
         (schema.MODEL_VERSION, "<i2"),
@@ -45,6 +46,7 @@ SPOOL = pa.schema(
     [
         pa.field(COUNTER, pa.int64()),
         pa.field(schema.TIMESTAMP, pa.int64()),
+        pa.field(schema.RECEIVED_AT, pa.int64()),
         pa.field(schema.USER_ID, pa.int64()),
         pa.field(schema.MODEL_VERSION, pa.string()),
         pa.field(schema.LATENCY_MS, pa.float32()),
@@ -73,7 +75,7 @@ class RequestBuffer:
         """Whether a request of so many items fits."""
         return self.requests < MAX_REQUESTS and self.rows + rows <= MAX_ROWS
 
-    def add(self, ranking: Ranking, *, model_version: str, latency_ms: float) -> None:
+    def add(self, ranking: Ranking, *, received_us: int, model_version: str, latency_ms: float) -> None:
         """Copies a ranking."""
         start, stop = self.rows, self.rows + len(ranking.item_ids)
         shared = ranking.shared
@@ -81,6 +83,7 @@ class RequestBuffer:
             self._headers,
             self.requests * _HEADER.size,
             ranking.time_us,
+            received_us,
             ranking.user_id,
             latency_ms,
             self._versions.setdefault(model_version, len(self._versions)),

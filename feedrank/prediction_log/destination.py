@@ -16,6 +16,7 @@ from feedrank.tables import COMPRESSION, US_PER_DAY, timestamps_us
 
 DICTIONARY_COLUMNS = [
     schema.TIMESTAMP,
+    schema.RECEIVED_AT,
     schema.USER_ID,
     schema.RANK,
     schema.MODEL_VERSION,
@@ -51,7 +52,7 @@ class Destination:
         return Destination(*open_location(location))
 
     def write(self, table: pa.Table, *, name: str) -> None:
-        """Writes rows in time order, one file for each of their days; a file of that name is replaced."""
+        """Writes rows in the order of arrival, one file for each day of arrival; a file of that name is replaced."""
         for day, rows in _days(table):
             folder = f"{self.path}/{schema.DATE}={day.isoformat()}"
             if isinstance(self.filesystem, pafs.LocalFileSystem):
@@ -65,7 +66,7 @@ class Destination:
 
 
 def _days(table: pa.Table) -> Iterator[tuple[date, pa.Table]]:
-    days = timestamps_us(table) // US_PER_DAY
+    days = timestamps_us(table, column=schema.RECEIVED_AT) // US_PER_DAY
     bounds = [0, *(np.flatnonzero(np.diff(days)) + 1), len(days)]
     for start, stop in itertools.pairwise(bounds):
         yield date(1970, 1, 1) + timedelta(days=int(days[start])), table.slice(start, stop - start)

@@ -31,21 +31,21 @@ def read_log(
     start: datetime | None = None,
     end: datetime | None = None,
 ) -> pa.Table:
-    """Predictions in `[start, end)` (aware times) of a log folder or URI, sorted by timestamp; none is no error.
+    """Predictions that arrived in `[start, end)` (aware times), by arrival, of a log folder or URI; none is no error.
 
     Raises:
         DataError: there is no log at the location, or a file of it can't be read.
     """
     names = schema.PREDICTION_LOG.names if columns is None else list(columns)
-    wanted = pa.schema([schema.PREDICTION_LOG.field(name) for name in dict.fromkeys([*names, schema.TIMESTAMP])])
+    wanted = pa.schema([schema.PREDICTION_LOG.field(name) for name in dict.fromkeys([*names, schema.RECEIVED_AT])])
     parts = [wanted.empty_table(), *_day_tables(str(location), wanted, start, end)]
-    return sort_by_time(pa.concat_tables(parts)).select(names)
+    return sort_by_time(pa.concat_tables(parts), column=schema.RECEIVED_AT).select(names)
 
 
 def export_csv(
     location: str | Path, output: Path, *, start: datetime | None = None, end: datetime | None = None
 ) -> int:
-    """Writes predictions in `[start, end)` as CSV, the features as a JSON object; returns the rows.
+    """Writes predictions that arrived in `[start, end)` as CSV, the features as a JSON object; returns the rows.
 
     Raises:
         DataError: there is no log at the location, or a file of it can't be read.
@@ -55,7 +55,7 @@ def export_csv(
         writer = csv.writer(file)
         writer.writerow(schema.PREDICTION_LOG.names)
         for table in _day_tables(str(location), schema.PREDICTION_LOG, start, end):
-            for batch in sort_by_time(table).to_batches(max_chunksize=65_536):
+            for batch in sort_by_time(table, column=schema.RECEIVED_AT).to_batches(max_chunksize=65_536):
                 writer.writerows(_csv_rows(batch))
             rows += table.num_rows
     return rows
@@ -65,7 +65,8 @@ def _csv_rows(batch: pa.RecordBatch) -> Iterator[list[object]]:
     columns = [batch[name].to_pylist() for name in schema.PREDICTION_LOG.names]
     for values in zip(*columns, strict=True):
         row = dict(zip(schema.PREDICTION_LOG.names, values, strict=True))
-        row[schema.TIMESTAMP] = row[schema.TIMESTAMP].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        for name in (schema.TIMESTAMP, schema.RECEIVED_AT):
+            row[name] = row[name].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         row[schema.FEATURES_STRUCT] = json.dumps(row[schema.FEATURES_STRUCT])
         yield list(row.values())
 
@@ -108,7 +109,7 @@ def _read(filesystem: pafs.FileSystem, path: str, wanted: pa.Schema) -> pa.Table
 
 def _between(table: pa.Table, start: datetime | None, end: datetime | None) -> pa.Table:
     if start is not None:
-        table = table.filter(pc.greater_equal(table[schema.TIMESTAMP], pa.scalar(start, schema.TIMESTAMP_TYPE)))
+        table = table.filter(pc.greater_equal(table[schema.RECEIVED_AT], pa.scalar(start, schema.TIMESTAMP_TYPE)))
     if end is not None:
-        table = table.filter(pc.less(table[schema.TIMESTAMP], pa.scalar(end, schema.TIMESTAMP_TYPE)))
+        table = table.filter(pc.less(table[schema.RECEIVED_AT], pa.scalar(end, schema.TIMESTAMP_TYPE)))
     return table

@@ -87,8 +87,8 @@ class PredictionLog:
         """Requests must be refused because their predictions can't be logged."""
         return self.full and self._config.when_full == "shed"
 
-    def record(self, ranking: Ranking, *, model_version: str, latency_ms: float) -> None:
-        """Takes a ranking; when there is no room, it is counted as dropped."""
+    def record(self, ranking: Ranking, *, received_us: int, model_version: str, latency_ms: float) -> None:
+        """Takes a ranking that was asked for at `received_us`; when there is no room, it is counted as dropped."""
         rows = len(ranking.item_ids)
         self._rows_queued += rows
         if self.full:
@@ -97,7 +97,7 @@ class PredictionLog:
         with self._lock:  # the other holder only swaps buffers
             if not self._buffer.has_room(rows):
                 self._swap()
-            self._buffer.add(ranking, model_version=model_version, latency_ms=latency_ms)
+            self._buffer.add(ranking, received_us=received_us, model_version=model_version, latency_ms=latency_ms)
         self._requests += 1
 
     def _swap(self) -> None:

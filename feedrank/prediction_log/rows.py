@@ -14,8 +14,8 @@ COUNTER_DIGITS, POSITION_DIGITS = 10, 3
 
 
 def log_rows(requests: pa.Table, *, boot: str) -> pa.Table:
-    """The log's rows of some requests, in the order of their timestamps; items of a request by rank."""
-    requests = requests.take(pc.sort_indices(requests[schema.TIMESTAMP])).combine_chunks()
+    """The log's rows of some requests, in the order of their arrival; items of a request by rank."""
+    requests = requests.take(pc.sort_indices(requests[schema.RECEIVED_AT])).combine_chunks()
     sizes = pc.list_value_length(requests[ITEM_IDS]).to_numpy().astype(np.int64)
     request_of_row = np.repeat(np.arange(len(sizes)), sizes)
     position = np.arange(len(request_of_row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -28,6 +28,7 @@ def log_rows(requests: pa.Table, *, boot: str) -> pa.Table:
     columns = {
         schema.PREDICTION_ID: _prediction_ids(boot, requests[COUNTER].to_numpy(), request_of_row, position),
         schema.TIMESTAMP: repeated(schema.TIMESTAMP).cast(schema.TIMESTAMP_TYPE),
+        schema.RECEIVED_AT: repeated(schema.RECEIVED_AT).cast(schema.TIMESTAMP_TYPE),
         schema.USER_ID: repeated(schema.USER_ID),
         schema.ITEM_ID: pc.list_flatten(requests[ITEM_IDS]).combine_chunks(),
         schema.SCORE: pc.list_flatten(requests[SCORES]).combine_chunks(),

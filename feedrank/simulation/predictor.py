@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from feedrank import schema
 from feedrank.client import request_body
+from feedrank.clock import CLOCK_VARIABLE, ClockFile
 from feedrank.data.generator.population import Ints
 from feedrank.errors import FeedrankError
 from feedrank.simulation.policies import order_of, to_utc
@@ -27,6 +28,8 @@ from feedrank.simulation.visits import Visits
 
 CONCURRENCY = 16
 """Requests on their way at a time."""
+VISITS_PER_TICK = 8 * CONCURRENCY
+"""Visits that the predictor's clock shows the same time for: that of the last of them."""
 DEADLINE_SECONDS = 120.0
 POLL_SECONDS = 0.05
 SETTINGS = {
@@ -47,6 +50,8 @@ class Predictor:
     """Its prediction log."""
     output: Path
     """What it prints."""
+    clock: ClockFile
+    """By which it stamps what it logs."""
 
     def rank(self, visits: Visits) -> Ints:
         """See `Policy`."""
@@ -97,10 +102,9 @@ class Predictor:
         raise FeedrankError(f"{folder}: {found} rows of {rows} after {DEADLINE_SECONDS:.0f} s; see {self.output}")
 
     async def _rank_all(self, visits: Visits) -> Ints:
-        waiting = iter(range(len(visits)))
         ranked = np.empty_like(visits.candidates)
 
-        async def work(client: httpx.AsyncClient) -> None:
+        async def work(client: httpx.AsyncClient, waiting: Iterator[int]) -> None:
             for row in waiting:
                 body = request_body(
                     int(visits.user_ids[row]),
@@ -114,7 +118,11 @@ class Predictor:
                 ranked[row] = [item["item_id"] for item in json.loads(answer.content)["predictions"]]
 
         async with httpx.AsyncClient(base_url=self.url, timeout=DEADLINE_SECONDS) as client:
-            await asyncio.gather(*(work(client) for _ in range(CONCURRENCY)))
+            for first in range(0, len(visits), VISITS_PER_TICK):
+                rows = range(first, min(first + VISITS_PER_TICK, len(visits)))
+                self.clock.set(int(visits.times_us[rows[-1]]))
+                waiting = iter(rows)
+                await asyncio.gather(*(work(client, waiting) for _ in range(CONCURRENCY)))
         return ranked
 
 
@@ -134,10 +142,12 @@ def running_predictor(model: Path, *, folder: Path, snapshot: Path, port: int) -
     command += ["--host", "127.0.0.1", "--http-port", str(port), "--grpc-port", "0"]
     command += ["--log-dir", str(folder / "predictions"), "--spool-dir", str(folder / "spool")]
     environment = os.environ | {f"FEEDRANK__SERVING__{key}": value for key, value in SETTINGS.items()}
+    clock = ClockFile.create(folder / "clock", time_us=0)
+    environment[CLOCK_VARIABLE] = str(folder / "clock")
     with output.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, env=environment)
     try:
-        yield Predictor(f"http://127.0.0.1:{port}", process, folder / "predictions", output)
+        yield Predictor(f"http://127.0.0.1:{port}", process, folder / "predictions", output, clock)
     finally:
         process.terminate()
         process.wait()

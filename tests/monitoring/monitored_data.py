@@ -91,6 +91,7 @@ def prediction_log(features: pa.Table, *, version: str = VERSION, latency_ms: fl
     columns = {
         schema.PREDICTION_ID: pa.array([str(row) for row in range(rows)]),
         schema.TIMESTAMP: pa.array(timestamps_us(features) - 2_000_000).cast(schema.TIMESTAMP_TYPE),
+        schema.RECEIVED_AT: pa.array(timestamps_us(features) - 2_000_000).cast(schema.TIMESTAMP_TYPE),
         schema.USER_ID: features[schema.USER_ID],
         schema.ITEM_ID: features[schema.ITEM_ID],
         schema.SCORE: pa.array(scores_of(features).astype(np.float32)),

@@ -67,6 +67,10 @@ def config(folder: Path, **changes: object) -> LogConfig:
     )
 
 
+def record(log: PredictionLog, one: Ranking, *, model_version: str = "v1.0.0", latency_ms: float = 0.1) -> None:
+    log.record(one, received_us=one.time_us, model_version=model_version, latency_ms=latency_ms)
+
+
 def wait(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 30
     while not condition():
@@ -77,7 +81,7 @@ def wait(condition: Callable[[], object]) -> None:
 def batch_of(*rankings: Ranking, first_counter: int = 0) -> pa.RecordBatch:
     buffer = RequestBuffer()
     for one in rankings:
-        buffer.add(one, model_version="v1.0.0", latency_ms=0.25)
+        buffer.add(one, received_us=one.time_us, model_version="v1.0.0", latency_ms=0.25)
     return buffer.batch(first_counter=first_counter)
 
 
@@ -94,7 +98,7 @@ def spooled(folder: Path, *batches: list[Ranking], boot: str = "boot") -> Path:
 def test_a_row_holds_what_was_ranked(tmp_path):
     log = PredictionLog(config(tmp_path))
     one = ranking(user_id=42, items=4)
-    log.record(one, model_version="v1.2.3", latency_ms=0.5)
+    record(log, one, model_version="v1.2.3", latency_ms=0.5)
     status = log.close(timeout_seconds=30)
     assert (status.rows_written, status.rows_pending, status.error) == (4, 0, None)
     table = read_log(tmp_path / "log")
@@ -130,6 +134,22 @@ def test_every_request_is_in_the_log_once_in_the_partition_of_its_day(tmp_path_f
         moments = pq.read_table(part, partitioning=None)[schema.TIMESTAMP].to_pylist()
         assert {f"date={m.date()}" for m in moments} == {part.parent.name}
         assert moments == sorted(moments)
+
+
+def test_a_clients_clock_decides_neither_the_day_nor_the_number_of_files(tmp_path):
+    log = PredictionLog(config(tmp_path))
+    moments = [NOON + timedelta(days=n % 1000 - 500, hours=9) for n in range(1000)]
+    for user, moment in enumerate(moments):
+        log.record(
+            ranking(user, items=1, moment=moment),
+            received_us=round(NOON.timestamp() * 1e6) + user,
+            model_version="v1.0.0",
+            latency_ms=0.1,
+        )
+    assert log.close(timeout_seconds=30).error is None
+    assert [str(part.parent.name) for part in (tmp_path / "log").rglob("*.parquet")] == ["date=2024-11-15"]
+    table = read_log(tmp_path / "log", start=NOON, end=NOON + timedelta(seconds=1))
+    assert table[schema.TIMESTAMP].to_pylist() == moments
 
 
 def test_what_a_crash_cut_off_is_left_out_and_the_rest_is_kept(tmp_path):
@@ -196,9 +216,9 @@ def test_more_than_a_buffer_holds_is_written_in_order(tmp_path):
     log = PredictionLog(config(tmp_path, flush_interval_ms=1000))
     many = MAX_REQUESTS + 10
     for user in range(many):
-        log.record(ranking(user, items=1), model_version=f"v{user % 3}", latency_ms=0.1)
+        record(log, ranking(user, items=1), model_version=f"v{user % 3}")
     for user in range(many, many + 300):
-        log.record(ranking(user, items=100), model_version="v0", latency_ms=0.1)
+        record(log, ranking(user, items=100), model_version="v0")
     assert log.close(timeout_seconds=30).rows_written == many + 300 * 100
     table = read_log(tmp_path / "log", columns=[schema.PREDICTION_ID, schema.USER_ID, schema.MODEL_VERSION])
     assert len(set(table[schema.PREDICTION_ID].to_pylist())) == table.num_rows
@@ -212,7 +232,7 @@ def test_a_full_queue_is_never_silent(tmp_path, policy):
     (tmp_path / "spool").write_text("in the way")
     log = PredictionLog(config(tmp_path, queue_max_requests=2, when_full=policy))
     for user in range(4):
-        log.record(ranking(user), model_version="v1.0.0", latency_ms=0.1)
+        record(log, ranking(user))
     assert log.full
     assert log.sheds == (policy == "shed")
     assert log.status().rows_dropped == 6
@@ -225,12 +245,12 @@ def test_a_full_queue_is_never_silent(tmp_path, policy):
 
 def test_a_compactor_that_dies_is_started_again(tmp_path):
     log = PredictionLog(config(tmp_path, file_interval_seconds=0.05))
-    log.record(ranking(1), model_version="v1.0.0", latency_ms=0.1)
+    record(log, ranking(1))
     wait(lambda: log.status().rows_written == 3)
     process = log._compactor._process
     assert process is not None
     process.kill()
-    log.record(ranking(2), model_version="v1.0.0", latency_ms=0.1)
+    record(log, ranking(2))
     wait(lambda: log.status().rows_written == 6)
     assert log.close(timeout_seconds=30).rows_written == 6
 
@@ -287,7 +307,7 @@ def test_a_part_of_another_schema_is_named(tmp_path):
     more = table.append_column("more", [[1] * 3])
     pq.write_table(more.select(more.column_names[::-1]), part.with_name("part-y.parquet"))
     assert export_csv(log, tmp_path / "out.csv") == 6
-    for other in (table.drop_columns([schema.TIMESTAMP]), pa.table({"x": [1]}), table.select([schema.TIMESTAMP])):
+    for other in (table.drop_columns([schema.RECEIVED_AT]), pa.table({"x": [1]}), table.select([schema.RECEIVED_AT])):
         pq.write_table(other, part.with_name("part-z.parquet"))
         with pytest.raises(DataError, match=r"part-z\.parquet: .* is missing; was it written by another version"):
             export_csv(log, tmp_path / "out.csv")

@@ -182,6 +182,7 @@ def drifted_predictions(features: pa.Table, directory: Path) -> None:
     columns = {
         schema.PREDICTION_ID: [str(row) for row in range(rows)],
         schema.TIMESTAMP: pa.array(timestamps_us(features) - 2_000_000).cast(schema.TIMESTAMP_TYPE),
+        schema.RECEIVED_AT: pa.array(timestamps_us(features) - 2_000_000).cast(schema.TIMESTAMP_TYPE),
         schema.USER_ID: features[schema.USER_ID],
         schema.ITEM_ID: features[schema.ITEM_ID],
         schema.SCORE: np.full(rows, 0.1, dtype=np.float32),
