@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from feedrank import schema
 from feedrank.config.monitoring import WindowConfig
+from feedrank.monitoring.recent import ARRIVAL
 from feedrank.monitoring.results import FeedbackCounts
 from feedrank.tables import timestamps_us
 
@@ -39,7 +40,7 @@ class Joined:
 
 
 def join_feedback(predictions: pa.Table, feedback: pa.Table, *, config: WindowConfig) -> Joined:
-    """Joins feedback (`schema.INTERACTIONS`) with predictions (`recent.FLAT_LOG`); both in time order.
+    """Joins feedback (`schema.INTERACTIONS`) in time order with predictions (`rows.FLAT_LOG`) by arrival.
 
     Several impressions of one prediction count as one; it is clicked when any of them was.
     """
@@ -81,7 +82,7 @@ def _attribute(predictions: pa.Table, feedback: pa.Table, *, skew_us: int) -> pd
     left = feedback.select([*_PAIR, *LABELS]).to_pandas()
     left[_MOMENT] = timestamps_us(feedback) + skew_us
     right = predictions.select(_PAIR).to_pandas()
-    right["predicted_us"] = right[_MOMENT] = timestamps_us(predictions)
+    right["predicted_us"] = right[_MOMENT] = timestamps_us(predictions, column=ARRIVAL)
     right[_ROW] = np.arange(len(right))
     pairs = pd.merge_asof(left, right, on=_MOMENT, by=_PAIR, direction="backward")
     pairs["lag_us"] = pairs[_MOMENT] - skew_us - pairs["predicted_us"]

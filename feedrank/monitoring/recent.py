@@ -4,7 +4,7 @@ Only the days, row groups and columns that are asked for are read. Damage is nam
 or is of another schema is skipped, a day without files is missed; each gives a warning.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from feedrank.errors import DataError
 from feedrank.tables import conformed, day_of, parquet_files
 
 BATCH_ROWS = 1 << 18
-ARRIVAL = schema.TIMESTAMP
+ARRIVAL = schema.RECEIVED_AT
 """Column of the prediction log by which its windows go."""
 
 
@@ -62,7 +62,7 @@ class Source:
         """Rows that are read at most."""
         return sum(part.rows for part in self.parts)
 
-    def batches(self, *, keys: Sequence[str]) -> Iterator[pa.Table]:
+    def batches(self, *, keys: Collection[str]) -> Iterator[pa.Table]:
         """The rows, some at a time; those in which a key is null are left out and warned of."""
         incomplete = 0
         for part in self.parts:

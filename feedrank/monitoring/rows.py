@@ -28,6 +28,7 @@ READ_LOG = pa.schema(
         schema.PREDICTION_LOG.field(name)
         for name in (
             schema.TIMESTAMP,
+            schema.RECEIVED_AT,
             schema.USER_ID,
             schema.ITEM_ID,
             schema.SCORE,
@@ -129,7 +130,8 @@ def read_window(end: datetime, *, sources: Sources, config: MonitoringConfig) ->
     predictions = sort_by_time(
         pa.concat_tables(
             [FLAT_LOG.empty_table(), *_sampled_log(log, share=share, traffic=traffic)]
-        ).unify_dictionaries()
+        ).unify_dictionaries(),
+        column=ARRIVAL,
     )
     feedback = sort_by_time(pa.concat_tables([schema.INTERACTIONS.empty_table(), *_sampled(seen, share=share)]))
     inside = pa.array(timestamps_us(feedback) >= _us(start))
@@ -167,13 +169,13 @@ def flat(log: pa.Table) -> pa.Table:
 
 
 def _sampled_log(source: Source, *, share: float, traffic: "_Traffic") -> Iterator[pa.Table]:
-    for batch in source.batches(keys=KEYS):
+    for batch in source.batches(keys=dict.fromkeys([*KEYS, source.by])):
         traffic.add(batch)
         yield flat(_of_chosen_users(batch, share=share))
 
 
 def _sampled(source: Source, *, share: float) -> Iterator[pa.Table]:
-    for batch in source.batches(keys=KEYS):
+    for batch in source.batches(keys=dict.fromkeys([*KEYS, source.by])):
         yield _of_chosen_users(batch, share=share)
 
 

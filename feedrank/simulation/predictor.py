@@ -27,9 +27,7 @@ from feedrank.simulation.policies import order_of, to_utc
 from feedrank.simulation.visits import Visits
 
 CONCURRENCY = 16
-"""Requests on their way at a time."""
-VISITS_PER_TICK = 8 * CONCURRENCY
-"""Visits that the predictor's clock shows the same time for: that of the last of them."""
+"""Requests on their way at a time, which the predictor's clock gives the time of the first."""
 DEADLINE_SECONDS = 120.0
 POLL_SECONDS = 0.05
 SETTINGS = {
@@ -104,25 +102,23 @@ class Predictor:
     async def _rank_all(self, visits: Visits) -> Ints:
         ranked = np.empty_like(visits.candidates)
 
-        async def work(client: httpx.AsyncClient, waiting: Iterator[int]) -> None:
-            for row in waiting:
-                body = request_body(
-                    int(visits.user_ids[row]),
-                    visits.candidates[row].tolist(),
-                    device=schema.DEVICES[visits.devices[row]],  # type: ignore[arg-type]
-                    timestamp=to_utc(int(visits.times_us[row])),
-                )
-                answer = await client.post("/predict", json=body)
-                if answer.status_code != 200:
-                    raise FeedrankError(f"{self.url}: refused with {answer.status_code}: {answer.text}")
-                ranked[row] = [item["item_id"] for item in json.loads(answer.content)["predictions"]]
+        async def work(client: httpx.AsyncClient, row: int) -> None:
+            body = request_body(
+                int(visits.user_ids[row]),
+                visits.candidates[row].tolist(),
+                device=schema.DEVICES[visits.devices[row]],  # type: ignore[arg-type]
+                timestamp=to_utc(int(visits.times_us[row])),
+            )
+            answer = await client.post("/predict", json=body)
+            if answer.status_code != 200:
+                raise FeedrankError(f"{self.url}: refused with {answer.status_code}: {answer.text}")
+            ranked[row] = [item["item_id"] for item in json.loads(answer.content)["predictions"]]
 
         async with httpx.AsyncClient(base_url=self.url, timeout=DEADLINE_SECONDS) as client:
-            for first in range(0, len(visits), VISITS_PER_TICK):
-                rows = range(first, min(first + VISITS_PER_TICK, len(visits)))
-                self.clock.set(int(visits.times_us[rows[-1]]))
-                waiting = iter(rows)
-                await asyncio.gather(*(work(client, waiting) for _ in range(CONCURRENCY)))
+            for first in range(0, len(visits), CONCURRENCY):
+                rows = range(first, min(first + CONCURRENCY, len(visits)))
+                self.clock.set(int(visits.times_us[first]))
+                await asyncio.gather(*(work(client, row) for row in rows))
         return ranked
 
 

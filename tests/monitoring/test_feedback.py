@@ -21,7 +21,7 @@ def predictions(*rows: tuple[int, int, float]) -> pa.Table:
         {
             schema.USER_ID: pa.array(users, pa.int64()),
             schema.ITEM_ID: pa.array(items, pa.int64()),
-            schema.TIMESTAMP: pa.array(times, schema.TIMESTAMP_TYPE),
+            schema.RECEIVED_AT: pa.array(times, schema.TIMESTAMP_TYPE),
         }
     )
 
