@@ -34,7 +34,8 @@ class Recent:
 def read(
     log: Path, *, wanted: pa.Schema = schema.PREDICTION_LOG, start: datetime = START, end: datetime = END
 ) -> Recent:
-    source = Source.open(log, wanted=wanted, by=ARRIVAL, start=start, end=end, expected_from=start)
+    by = ARRIVAL if ARRIVAL in wanted.names else schema.TIMESTAMP
+    source = Source.open(log, wanted=wanted, by=by, start=start, end=end, expected_from=start)
     rows = pa.concat_tables([wanted.empty_table(), *source.batches(keys=KEYS)])
     return Recent(rows, source.warnings)
 
