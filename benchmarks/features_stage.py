@@ -9,7 +9,7 @@ from pathlib import Path
 
 from feedrank import stages
 from feedrank.config import load_config
-from feedrank.features.aggregates import EVENT_COLUMNS
+from feedrank.features.events import EVENT_COLUMNS
 from feedrank.features.offline import compute_features
 from feedrank.tables import read_partitioned
 

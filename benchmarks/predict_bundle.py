@@ -14,7 +14,7 @@ from feedrank.config.model import ModelConfig
 from feedrank.features.snapshot import take_snapshot
 from feedrank.model.bundle import ITEM_IDS, USER_IDS, DateRange, ModelMetadata, seal, write_bundle
 
-END = datetime(2024, 11, 15, 12, tzinfo=UTC)
+END = datetime(2024, 11, 15, tzinfo=UTC)
 """The cut-off of the snapshots."""
 DEFAULT_FEATURES = FeatureConfig()
 DAYS = 90
@@ -49,6 +49,7 @@ def random_interactions(size: Size, *, seed: int = 0) -> pa.Table:
             schema.CLICK: clicks,
             schema.DWELL_TIME: np.round(clicks * rng.exponential(30.0, rows).clip(0, 300), 3),
             schema.DEVICE: pa.array(rng.choice(np.array(schema.DEVICES), rows, p=(0.6, 0.3, 0.1))),
+            schema.ACTION_TIME: pa.nulls(rows, schema.TIMESTAMP_TYPE),
         }
     )
 
@@ -103,6 +104,7 @@ def _metadata(config: ModelConfig, version: str, *, features: FeatureConfig, tra
         metrics={},
         feature_schema_version=schema.FEATURE_SCHEMA_VERSION,
         feature_fingerprint=features.fingerprint,
+        freshness=features.freshness,
         training_data_date_range=DateRange(
             start=str((END - timedelta(days=DAYS)).date()), end=str(trained_until.date())
         ),

@@ -8,8 +8,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from feedrank import schema
-from feedrank.config.data import FeatureConfig
 from feedrank.errors import RegistryError
 from feedrank.model.bundle import ModelMetadata
 
@@ -52,17 +50,11 @@ def next_version(previous: ModelMetadata | None, current: ModelMetadata) -> str:
     if match is None:
         raise RegistryError(f"model version '{previous.model_version}' is not of the form v1.2.3; correct its tag")
     major, minor, patch = map(int, match.groups())
-    if _fingerprint_of_features(previous) != _fingerprint_of_features(current):
+    if previous.feature_fingerprint != current.feature_fingerprint:
         return f"v{major + 1}.0.0"
     if previous.config_fingerprint != current.config_fingerprint:
         return f"v{major}.{minor + 1}.0"
     return f"v{major}.{minor}.{patch + 1}"
-
-
-def _fingerprint_of_features(metadata: ModelMetadata) -> str:
-    """Releases before the constants counted stored the columns' fingerprint; then the constants are the defaults."""
-    stored = metadata.feature_fingerprint
-    return FeatureConfig().fingerprint if stored == schema.column_fingerprint() else stored
 
 
 def registered(version: Any, aliases: Sequence[str]) -> RegisteredModel:

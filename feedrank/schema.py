@@ -101,7 +101,7 @@ FEATURE_TABLE = pa.schema(
         *FEATURE_FIELDS,
     ]
 )
-FEATURE_SCHEMA_VERSION = "1.0.0"
+FEATURE_SCHEMA_VERSION = "3.0.0"
 
 PREDICTION_ID = "prediction_id"
 RECEIVED_AT = "received_at"
@@ -131,12 +131,12 @@ PREDICTION_LOG = pa.schema(
 def column_fingerprint() -> str:
     """SHA-256 (hex, 16 digits) over names, order and types of the feature columns.
 
-    Releases before the constants counted stored it as the fingerprint of their features.
+    For what lies beside a model, which names the constants.
     """
     return _fingerprint(_columns())
 
 
-def feature_fingerprint(constants: Mapping[str, float]) -> str:
+def feature_fingerprint(constants: Mapping[str, float | str]) -> str:
     """SHA-256 (hex, 16 digits) over the feature columns and the constants of their definitions.
 
     It is stored with every model and snapshot; a model is served and compared only on features of its own fingerprint.

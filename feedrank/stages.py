@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import NAMESPACE_URL, uuid5
@@ -32,7 +32,7 @@ from feedrank.data.generator import World, generate
 from feedrank.data.split import Split, load_split, save_split, split_by_time
 from feedrank.errors import ConfigError, DataError
 from feedrank.evaluation.evaluate import Evaluation, evaluate
-from feedrank.features.aggregates import EVENT_COLUMNS
+from feedrank.features.events import EVENT_COLUMNS
 from feedrank.features.offline import compute_features
 from feedrank.features.snapshot import load_info, load_snapshot, save_snapshot, take_snapshot
 from feedrank.model.bundle import (
@@ -143,12 +143,12 @@ def _remove_later_days(interactions: Path, data_date: date) -> None:
             shutil.rmtree(folder)
 
 
-def build_features(interactions: Path, *, output: Path, config: DataConfig) -> Summary:
-    """Writes the feature table, its temporal split and the online snapshot after the last event."""
+def build_features(interactions: Path, *, output: Path, config: DataConfig, now: datetime | None = None) -> Summary:
+    """Writes the feature table, its temporal split and the online snapshot as of the last midnight."""
     table = read_partitioned(interactions, columns=EVENT_COLUMNS)
     features = compute_features(table, config=config.features)
     split = split_by_time(features, config=config.split)
-    cutoff = datetime.fromtimestamp(int(timestamps_us(table)[-1]) / 1_000_000, UTC) + timedelta(microseconds=1)
+    cutoff = snapshot_cutoff(date_range(features)[1], now=now or datetime.now(UTC))
     snapshot = take_snapshot(table, cutoff=cutoff, config=config.features)
     with storage.new_directory(output) as fresh:
         write_partitioned(features, fresh)
@@ -157,6 +157,12 @@ def build_features(interactions: Path, *, output: Path, config: DataConfig) -> S
         save_snapshot(snapshot, fresh / SNAPSHOT_FOLDER)
     start, end = date_range(features)
     return Summary(output=output, rows=features.num_rows, start=start.isoformat(), end=end.isoformat())
+
+
+def snapshot_cutoff(last_day: date, *, now: datetime) -> datetime:
+    """The midnight (UTC) after the last day with events, or the latest one while that day is not over."""
+    after = datetime.combine(last_day + timedelta(days=1), time(), UTC)
+    return min(after, datetime.combine(now.astimezone(UTC).date(), time(), UTC))
 
 
 def load_features(directory: Path) -> tuple[Split, pa.Table, pa.Table, pa.Table]:
@@ -207,6 +213,7 @@ def train_ranker(
             metrics={},
             feature_schema_version=schema.FEATURE_SCHEMA_VERSION,
             feature_fingerprint=snapshot.info.feature_fingerprint,
+            freshness=snapshot.info.feature_config.freshness,
             training_data_date_range=DateRange(
                 start=split.train.start.date().isoformat(), end=split.train.end.date().isoformat()
             ),

@@ -86,15 +86,6 @@ def test_the_version_tells_schema_configuration_and_retraining_apart(made_bundle
     assert next_version(None, previous) == "v1.0.0"
 
 
-def test_a_retraining_after_a_release_without_constants_in_the_fingerprint_is_a_patch(made_bundle):
-    current = load_bundle(made_bundle).metadata
-    earlier = {"model_version": "v1.2.3", "feature_fingerprint": schema.column_fingerprint()}
-    previous = current.model_copy(update=earlier)
-    assert next_version(previous, current) == "v1.2.4"
-    other = FeatureConfig(recency_half_life_hours=6).fingerprint
-    assert next_version(previous, current.model_copy(update={"feature_fingerprint": other})) == "v2.0.0"
-
-
 def test_a_version_of_another_form_is_refused(made_bundle):
     metadata = load_bundle(made_bundle).metadata.model_copy(update={"model_version": "7"})
     with pytest.raises(RegistryError, match=r"'7' is not of the form v1\.2\.3"):

@@ -83,14 +83,24 @@ class GeneratorConfig(Section):
         return (self.end_date - self.start_date) // timedelta(days=1) + 1
 
 
+Freshness = Literal["nightly"]
+
+
 class FeatureConfig(Section):
-    """Constants of the feature definitions."""
+    """Constants of the feature definitions, and what they may know."""
+
+    freshness: Freshness = Field(
+        default="nightly", description="what was known at the start of the event's UTC day, as the predictor knows it"
+    )
+    outcome_delay_minutes: float = Field(
+        default=5.0, ge=0, description="after the impression, a click without an action_time counts as known"
+    )
 
     initial_ctr: float = Field(default=0.1, ge=0, le=1, description="click-through rate before any event")
     initial_ctr_weight: float = Field(default=100.0, gt=0, description="impressions it counts as")
     user_ctr_prior_weight: float = Field(default=10.0, gt=0)
     item_ctr_prior_weight: float = Field(default=20.0, gt=0)
-    popularity_half_life_days: float = Field(default=14.0, gt=0)
+    popularity_half_life_days: float = Field(default=14.0, ge=0.01)
     recency_half_life_hours: float = Field(default=24.0, gt=0)
 
     @property

@@ -1,10 +1,9 @@
 """The one definition of every feature.
 
-A feature is computed from *aggregates* of strictly earlier events (a count, a sum, a first or last time of one
-entity) and from the event's own context. `AGGREGATES` declares the former, `FEATURE_DEFINITIONS` the latter as
-plain functions over arrays. The offline engine (`offline.py`) evaluates the aggregates as of each row, the snapshot
-(`snapshot.py`) as of a cut-off, and both call the same functions; an SQL engine can run the aggregates as
-`RANGE BETWEEN UNBOUNDED PRECEDING AND INTERVAL 1 MICROSECOND PRECEDING` windows and the functions as vectorised UDFs.
+A feature is computed from *aggregates* of earlier events (a count, a sum, a first or last time of one entity), as known
+at the start of the event's UTC day, and from the event's own context. `AGGREGATES` declares the former,
+`FEATURE_DEFINITIONS` the latter as plain functions over arrays. `fold.py` carries the aggregates from day to day; the
+offline table (`offline.py`) and the snapshot (`snapshot.py`) read them there, and both call the same functions.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,7 +34,7 @@ class Entity(Enum):
 
 
 class Kind(Enum):
-    """How earlier events are folded into one number."""
+    """How earlier events are folded into one number; a SUM is over outcomes, all others over impressions."""
 
     COUNT = "count"
     SUM = "sum"
@@ -43,7 +42,7 @@ class Kind(Enum):
     FIRST_TIME = "first_time"
     LAST_TIME = "last_time"
     DECAYED_COUNT = "decayed_count"
-    """Sum of 2^(-age / half-life) over earlier events, as of the time that is asked for."""
+    """Sum of 2^(-age / half-life) over earlier impressions, as of the start of a day."""
 
 
 NO_TIME = np.iinfo(np.int64).min
@@ -52,7 +51,7 @@ NO_TIME = np.iinfo(np.int64).min
 
 @dataclass(frozen=True)
 class Aggregate:
-    """One number kept for each entity; `column` names what a SUM adds up (int64, so that sums are exact)."""
+    """One number kept for each entity; `column` names what a SUM adds up of the clicks (int64: sums are exact)."""
 
     name: str
     entity: Entity
@@ -94,14 +93,16 @@ class Context:
     times_us: NDArray[np.int64]
     devices: NDArray[np.int8]
     """Indices into `schema.DEVICES`."""
+    as_of_us: NDArray[np.int64]
+    """The start of a day, of which the aggregates are."""
 
 
 State = Mapping[Aggregate, Array]
-"""Each aggregate's value as of the events."""
+"""Each aggregate's value for the events."""
 
 
 def global_ctr(state: State, config: FeatureConfig) -> Array:
-    """Click-through rate of all strictly earlier events, pulled to `initial_ctr` while they are few."""
+    """Click-through rate of all earlier events, pulled to `initial_ctr` while they are few."""
     clicks = state[CLICKS] + config.initial_ctr * config.initial_ctr_weight
     return clicks / (state[IMPRESSIONS] + config.initial_ctr_weight)
 
@@ -115,9 +116,19 @@ def _mean_dwell_seconds(dwell_us: Array, clicks: Array) -> Array:
     return dwell_us / (np.maximum(clicks, 1) * float(US_PER_SECOND))
 
 
-def _user_days_active(state: State, context: Context, _: FeatureConfig) -> Array:
-    active_today = state[USER_LAST_TIME] // US_PER_DAY == context.times_us // US_PER_DAY
-    return state[USER_DAYS] - active_today
+def decay(from_us: Array, to_us: Array, half_life_us: float) -> Array:
+    """What is left of 1 between two times."""
+    return np.exp2((from_us - to_us) / half_life_us)
+
+
+def popularity_half_life_us(config: FeatureConfig) -> float:
+    """In the unit of all times."""
+    return config.popularity_half_life_days * US_PER_DAY
+
+
+def _item_popularity(state: State, context: Context, config: FeatureConfig) -> Array:
+    since = decay(context.as_of_us, context.times_us, popularity_half_life_us(config))
+    return np.log1p(state[ITEM_DECAYED] * since)
 
 
 def _item_age_days(state: State, context: Context, _: FeatureConfig) -> Array:
@@ -141,44 +152,32 @@ def day_of_week(times_us: Array) -> Array:
     return (times_us // US_PER_DAY + 3) % 7
 
 
-def _device_is(index: int) -> Callable[[State, Context, FeatureConfig], Array]:
+def _device_is(index: int) -> "Definition":
     return lambda _state, context, _config: context.devices == index
 
 
-@dataclass(frozen=True)
-class Feature:
-    """How a feature is computed, from the aggregates of one entity beside those over all events."""
+Definition = Callable[[State, Context, FeatureConfig], Array]
 
-    entity: Entity
-    compute: Callable[[State, Context, FeatureConfig], Array]
-
-
-FEATURE_DEFINITIONS: dict[str, Feature] = {
-    schema.USER_HISTORICAL_CTR: Feature(
-        Entity.USER,
-        lambda s, _, c: _smoothed(s[USER_CLICKS], s[USER_IMPRESSIONS], global_ctr(s, c), c.user_ctr_prior_weight),
+FEATURE_DEFINITIONS: dict[str, Definition] = {
+    schema.USER_HISTORICAL_CTR: (
+        lambda s, _, c: _smoothed(s[USER_CLICKS], s[USER_IMPRESSIONS], global_ctr(s, c), c.user_ctr_prior_weight)
     ),
-    schema.USER_AVG_DWELL_TIME: Feature(
-        Entity.USER, lambda s, _, c: _mean_dwell_seconds(s[USER_DWELL], s[USER_CLICKS])
+    schema.USER_AVG_DWELL_TIME: lambda s, _, c: _mean_dwell_seconds(s[USER_DWELL], s[USER_CLICKS]),
+    schema.USER_INTERACTION_COUNT: lambda s, _, c: s[USER_IMPRESSIONS],
+    schema.USER_DAYS_ACTIVE: lambda s, _, c: s[USER_DAYS],
+    schema.ITEM_POPULARITY: _item_popularity,
+    schema.ITEM_CTR: (
+        lambda s, _, c: _smoothed(s[ITEM_CLICKS], s[ITEM_IMPRESSIONS], global_ctr(s, c), c.item_ctr_prior_weight)
     ),
-    schema.USER_INTERACTION_COUNT: Feature(Entity.USER, lambda s, _, c: s[USER_IMPRESSIONS]),
-    schema.USER_DAYS_ACTIVE: Feature(Entity.USER, _user_days_active),
-    schema.ITEM_POPULARITY: Feature(Entity.ITEM, lambda s, _, c: np.log1p(s[ITEM_DECAYED])),
-    schema.ITEM_CTR: Feature(
-        Entity.ITEM,
-        lambda s, _, c: _smoothed(s[ITEM_CLICKS], s[ITEM_IMPRESSIONS], global_ctr(s, c), c.item_ctr_prior_weight),
-    ),
-    schema.ITEM_AVG_DWELL_TIME: Feature(
-        Entity.ITEM, lambda s, _, c: _mean_dwell_seconds(s[ITEM_DWELL], s[ITEM_CLICKS])
-    ),
-    schema.ITEM_AGE_DAYS: Feature(Entity.ITEM, _item_age_days),
-    schema.HOUR_OF_DAY: Feature(Entity.ALL, lambda _, x, c: hour_of_day(x.times_us)),
-    schema.DAY_OF_WEEK: Feature(Entity.ALL, lambda _, x, c: day_of_week(x.times_us)),
-    schema.DEVICE_MOBILE: Feature(Entity.ALL, _device_is(0)),
-    schema.DEVICE_DESKTOP: Feature(Entity.ALL, _device_is(1)),
-    schema.DEVICE_TABLET: Feature(Entity.ALL, _device_is(2)),
-    schema.USER_ITEM_PREVIOUS_INTERACTIONS: Feature(Entity.USER_ITEM, lambda s, _, c: s[PAIR_IMPRESSIONS]),
-    schema.RECENCY_SCORE: Feature(Entity.USER, _recency_score),
+    schema.ITEM_AVG_DWELL_TIME: lambda s, _, c: _mean_dwell_seconds(s[ITEM_DWELL], s[ITEM_CLICKS]),
+    schema.ITEM_AGE_DAYS: _item_age_days,
+    schema.HOUR_OF_DAY: lambda _, x, c: hour_of_day(x.times_us),
+    schema.DAY_OF_WEEK: lambda _, x, c: day_of_week(x.times_us),
+    schema.DEVICE_MOBILE: _device_is(0),
+    schema.DEVICE_DESKTOP: _device_is(1),
+    schema.DEVICE_TABLET: _device_is(2),
+    schema.USER_ITEM_PREVIOUS_INTERACTIONS: lambda s, _, c: s[PAIR_IMPRESSIONS],
+    schema.RECENCY_SCORE: _recency_score,
 }
 
 ITEM_STATE_FEATURES = (schema.ITEM_CTR, schema.ITEM_AVG_DWELL_TIME)

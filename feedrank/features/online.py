@@ -3,16 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from feedrank.features.aggregates import Ints
 from feedrank.features.definitions import (
     FEATURE_DEFINITIONS,
-    ITEM_DECAYED,
     PAIR_IMPRESSIONS,
-    US_PER_DAY,
     Aggregate,
     Array,
     Context,
 )
+from feedrank.features.events import Ints
 from feedrank.features.snapshot import Snapshot
 
 
@@ -26,20 +24,18 @@ def online_features(
     """
     user_row = int(snapshot.users.rows(np.array([user_id]))[0])
     item_rows = snapshot.items.rows(item_ids)
-    state = state_at(snapshot, user_row=user_row, item_rows=item_rows, time_us=time_us)
-    context = Context(times_us=np.asarray(time_us), devices=np.asarray(device))
+    state = state_of(snapshot, user_row=user_row, item_rows=item_rows)
+    context = Context(np.asarray(time_us), np.asarray(device), np.asarray(snapshot.cutoff_us))
     matrix = np.empty((len(item_ids), len(FEATURE_DEFINITIONS)), dtype=np.float32)
-    for column, feature in enumerate(FEATURE_DEFINITIONS.values()):
-        matrix[:, column] = feature.compute(state, context, snapshot.info.feature_config)
+    for column, definition in enumerate(FEATURE_DEFINITIONS.values()):
+        matrix[:, column] = definition(state, context, snapshot.info.feature_config)
     return matrix
 
 
-def state_at(snapshot: Snapshot, *, user_row: int, item_rows: Ints, time_us: int) -> dict[Aggregate, Array]:
-    """The aggregates that one user (scalars) and some items (arrays) have at a time after the snapshot."""
+def state_of(snapshot: Snapshot, *, user_row: int, item_rows: Ints) -> dict[Aggregate, Array]:
+    """The aggregates of one user (scalars) and some items (arrays) in the snapshot."""
     state = dict(snapshot.totals)
     state |= {aggregate: values[user_row] for aggregate, values in snapshot.users.columns.items()}
     state |= {aggregate: values[item_rows] for aggregate, values in snapshot.items.columns.items()}
-    half_lives = (time_us - snapshot.cutoff_us) / (snapshot.info.feature_config.popularity_half_life_days * US_PER_DAY)
-    state[ITEM_DECAYED] = state[ITEM_DECAYED] * np.exp2(-half_lives)
     state[PAIR_IMPRESSIONS] = snapshot.pairs.counts(user_row, item_rows)
     return state

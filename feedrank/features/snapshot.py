@@ -1,32 +1,35 @@
 """The online snapshot: the aggregates of every user, item and pair as of a cut-off, for the predictor."""
 
+import json
 import re
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from feedrank import schema, storage
-from feedrank.config.data import FeatureConfig
-from feedrank.errors import BundleError
-from feedrank.features.aggregates import Events, Folder, Grouping, Ints, entity_codes, of_entity
+from feedrank.config.data import FeatureConfig, Freshness
+from feedrank.errors import BundleError, DataError
 from feedrank.features.definitions import (
+    AGGREGATES,
     CLICKS,
     IMPRESSIONS,
-    NO_TIME,
     PAIR_IMPRESSIONS,
     US_PER_DAY,
     Aggregate,
     Array,
     Entity,
-    Kind,
 )
+from feedrank.features.events import Events, Ints
+from feedrank.features.fold import Fold, unknown
 from feedrank.tables import COMPRESSION, read_parquet
 
 INFO_FILE = "snapshot.json"
@@ -108,12 +111,23 @@ class Snapshot:
 
 
 def take_snapshot(interactions: pa.Table, *, cutoff: datetime, config: FeatureConfig) -> Snapshot:
-    """Aggregates of the interactions strictly earlier than `cutoff`."""
+    """The aggregates as of a midnight (UTC): what the features of that day's events are computed from.
+
+    Raises:
+        DataError: `cutoff` is no midnight.
+    """
     cutoff_us = round(cutoff.timestamp() * 1_000_000)
-    events = Events.from_table(interactions).before(cutoff_us)
-    half_life_us = config.popularity_half_life_days * US_PER_DAY
-    users = _entity_table(events, Entity.USER, events.user_ids, cutoff_us, half_life_us)
-    items = _entity_table(events, Entity.ITEM, events.item_ids, cutoff_us, half_life_us)
+    if cutoff_us % US_PER_DAY:
+        raise DataError(f"a snapshot is of the start of a UTC day, not of {cutoff.isoformat()}; give a midnight")
+    earlier = pc.less(interactions[schema.TIMESTAMP].cast(pa.int64()), cutoff_us)
+    events = Events.from_table(interactions.filter(earlier), config=config)
+    fold = Fold(events, config=config)
+    for day, rows in events.days():
+        fold.add(day, rows)
+    first = {entity: _first_rows(codes) for entity, codes in events.codes.items() if entity is not Entity.ALL}
+    state = fold.read({entity: np.arange(len(rows)) for entity, rows in first.items()}, cutoff_us // US_PER_DAY)
+    users = _entity_table(state, Entity.USER, events.user_ids[first[Entity.USER]])
+    items = _entity_table(state, Entity.ITEM, events.item_ids[first[Entity.ITEM]])
     device_counts = np.bincount(events.devices, minlength=len(schema.DEVICES))
     info = SnapshotInfo(
         cutoff=cutoff.astimezone(UTC),
@@ -121,47 +135,25 @@ def take_snapshot(interactions: pa.Table, *, cutoff: datetime, config: FeatureCo
         feature_fingerprint=config.fingerprint,
         feature_config=config,
         impressions=len(events.times_us),
-        clicks=int(events.clicks.sum(dtype=np.int64)),
+        clicks=fold.total(CLICKS),
         most_common_device=schema.DEVICES[int(device_counts.argmax())],
     )
-    pair_users, pair_items, impressions = _pair_totals(events, users, items, cutoff_us, half_life_us)
-    return Snapshot(info, users, items, _pair_table(pair_users, pair_items, impressions, len(users.ids)))
+    pairs = first[Entity.USER_ITEM]
+    user_rows, item_rows = users.rows(events.user_ids[pairs]), items.rows(events.item_ids[pairs])
+    return Snapshot(info, users, items, _pair_table(user_rows, item_rows, state[PAIR_IMPRESSIONS], len(users.ids)))
 
 
-def _entity_table(events: Events, entity: Entity, ids: Ints, cutoff_us: int, half_life_us: float) -> EntityTable:
-    grouping = Grouping.by(entity_codes(events, entity))
-    group_ids = ids[grouping.order[grouping.group_start]]
-    by_id = np.argsort(group_ids)
-    return EntityTable(
-        group_ids[by_id],
-        {
-            aggregate: np.append(values[by_id], _unknown(aggregate)).astype(values.dtype)
-            for aggregate, values in _totals(events, entity, grouping, cutoff_us, half_life_us).items()
-        },
-    )
+def _first_rows(codes: Ints) -> Ints:
+    """Where each of the codes 0, 1, … is first, [codes]."""
+    first = np.empty(codes.max(initial=-1) + 1, dtype=np.int64)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    return first
 
 
-def _totals(
-    events: Events, entity: Entity, grouping: Grouping, cutoff_us: int, half_life_us: float
-) -> dict[Aggregate, Array]:
-    groups = np.arange(len(grouping.group_start))
-    stops = np.append(grouping.group_start[1:], len(grouping.order))[: len(groups)]
-    as_of = np.full(len(groups), cutoff_us)
-    folder = Folder(events, grouping, half_life_us)
-    return {a: folder.fold(a, groups=groups, stops=stops, as_of_us=as_of) for a in of_entity(entity)}
-
-
-def _unknown(aggregate: Aggregate) -> int:
-    return NO_TIME if aggregate.kind in (Kind.FIRST_TIME, Kind.LAST_TIME) else 0
-
-
-def _pair_totals(
-    events: Events, users: EntityTable, items: EntityTable, cutoff_us: int, half_life_us: float
-) -> tuple[Ints, Ints, Ints]:
-    grouping = Grouping.by(entity_codes(events, Entity.USER_ITEM))
-    first = grouping.order[grouping.group_start]
-    counts = _totals(events, Entity.USER_ITEM, grouping, cutoff_us, half_life_us)[PAIR_IMPRESSIONS]
-    return users.rows(events.user_ids[first]), items.rows(events.item_ids[first]), counts
+def _entity_table(state: dict[Aggregate, Array], entity: Entity, ids: Ints) -> EntityTable:
+    by_id = np.argsort(ids)
+    columns = {a: np.append(values[by_id], unknown(a)) for a, values in state.items() if a.entity is entity}
+    return EntityTable(ids[by_id], columns)
 
 
 def _pair_table(user_rows: Ints, item_rows: Ints, impressions: Ints, num_users: int) -> PairTable:
@@ -234,26 +226,35 @@ def load_snapshot(directory: Path) -> Snapshot:
 def load_info(directory: Path) -> SnapshotInfo:
     """Reads what a snapshot says of itself.
 
-    One of a release before the constants counted gets the fingerprint of those that it names.
-
     Raises:
-        BundleError: it is missing, or of another feature schema than this code.
+        BundleError: it is missing, or its features are of another schema or rule than those of this code.
     """
     path = directory / INFO_FILE
     try:
-        info = SnapshotInfo.model_validate_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        check_rule(json.loads(text), path)
+        info = SnapshotInfo.model_validate_json(text)
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: can't be read ({error}); write the snapshot again") from error
-    fingerprint = info.feature_config.fingerprint
-    if info.feature_fingerprint not in (fingerprint, schema.column_fingerprint()):
+    if info.feature_fingerprint != info.feature_config.fingerprint:
         raise BundleError(
-            f"{path}: feature schema {info.feature_schema_version} ({info.feature_fingerprint}), this code has "
-            f"{schema.FEATURE_SCHEMA_VERSION} ({fingerprint} with the same constants); compute the features again"
+            f"{path}: features of the fingerprint {info.feature_fingerprint}, this code gives "
+            f"{info.feature_config.fingerprint} with the same constants; compute the features again"
         )
-    return info.model_copy(update={"feature_fingerprint": fingerprint})
+    return info
+
+
+def check_rule(stored: dict[str, Any], path: Path) -> None:
+    """Refuses what was computed by another feature schema or freshness rule, before its other fields are read."""
+    version, freshness = stored.get("feature_schema_version"), stored.get("feature_config", {}).get("freshness")
+    if version != schema.FEATURE_SCHEMA_VERSION or freshness not in get_args(Freshness):
+        raise BundleError(
+            f"{path}: feature schema {version} with features.freshness {freshness}, this code has "
+            f"{schema.FEATURE_SCHEMA_VERSION} with {', '.join(get_args(Freshness))}; compute the features again"
+        )
 
 
 def _load_entities(path: Path, key: str, entity: Entity) -> EntityTable:
     table = read_parquet(path)
-    columns = {a: np.append(table[a.name].to_numpy(), _unknown(a)) for a in of_entity(entity)}
+    columns = {a: np.append(table[a.name].to_numpy(), unknown(a)) for a in AGGREGATES if a.entity is entity}
     return EntityTable(table[key].to_numpy(), columns)

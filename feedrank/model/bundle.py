@@ -27,7 +27,7 @@ from feedrank import schema, storage
 from feedrank.config.data import FeatureConfig
 from feedrank.config.model import ModelConfig, ModelType
 from feedrank.errors import BundleError
-from feedrank.features.aggregates import Ints
+from feedrank.features.events import Ints
 from feedrank.features.snapshot import Snapshot, SnapshotInfo, load_info, load_snapshot, save_snapshot
 from feedrank.model import forward
 from feedrank.model.inputs import Floats, to_inputs
@@ -58,6 +58,8 @@ class ModelMetadata(BaseModel):
     metrics: dict[str, float]
     feature_schema_version: str
     feature_fingerprint: str
+    freshness: str = "unknown"
+    """`features.freshness` of the training; unknown for releases before there was a choice."""
     training_data_date_range: DateRange
     config_fingerprint: str
     data_fingerprint: str
@@ -165,15 +167,18 @@ def load_bundle(directory: Path) -> ModelBundle:
     verify(directory)
     metadata = _read(directory / METADATA_FILE, ModelMetadata)
     own = load_info(directory / SNAPSHOT_FOLDER)
-    if metadata.feature_fingerprint not in (own.feature_fingerprint, schema.column_fingerprint()):
+    if metadata.freshness != own.feature_config.freshness:
+        raise BundleError(
+            f"{directory}: the model was trained on features.freshness {metadata.freshness}, its snapshot is "
+            f"{own.feature_config.freshness}; train again"
+        )
+    if metadata.feature_fingerprint != own.feature_fingerprint:
         raise BundleError(
             f"{directory}: the model was trained on feature schema {metadata.feature_schema_version} "
             f"({metadata.feature_fingerprint}), this code has {schema.FEATURE_SCHEMA_VERSION} "
             f"({own.feature_fingerprint} with the constants of its snapshot); train again or serve it with the code "
             "it was trained with"
         )
-    # A release before the constants counted knew the columns' fingerprint only; its snapshot names the constants.
-    metadata = metadata.model_copy(update={"feature_fingerprint": own.feature_fingerprint})
     folder = directory / ARRAYS_FOLDER
     arrays = {file.stem: np.load(file, mmap_mode="r") for file in sorted(folder.glob("*.npy"))}
     return ModelBundle(metadata, _read(directory / CONFIG_FILE, ModelConfig), arrays, directory, own.feature_config)

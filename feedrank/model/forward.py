@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from feedrank.config.model import ModelType
-from feedrank.features.aggregates import Ints
+from feedrank.features.events import Ints
 from feedrank.model.inputs import ITEM_TOWER_COLUMNS, PRODUCT_SCALE, USER_TOWER_COLUMNS, Floats
 
 Arrays = Mapping[str, Floats]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
 
 from feedrank.config.model import PretrainingConfig
-from feedrank.features.aggregates import Ints
+from feedrank.features.events import Ints
 from feedrank.model.inputs import Floats
 
 

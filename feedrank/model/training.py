@@ -18,7 +18,7 @@ from feedrank import schema, storage
 from feedrank.config.model import ModelConfig, TrainingConfig
 from feedrank.errors import DataError
 from feedrank.evaluation.metrics import log_loss, roc_auc
-from feedrank.features.aggregates import Ints
+from feedrank.features.events import Ints
 from feedrank.model.bundle import ITEM_IDS, USER_IDS, feature_matrix, rows_of
 from feedrank.model.inputs import to_inputs
 from feedrank.model.networks import Ranker, build_ranker

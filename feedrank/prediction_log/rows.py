@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from feedrank import schema
-from feedrank.features.aggregates import Ints
+from feedrank.features.events import Ints
 from feedrank.prediction_log.buffers import COUNTER, DEVICE, ITEM_IDS, ITEM_VALUES, SCORES, SHARED_FIELDS
 from feedrank.scoring.features import ITEM_FEATURES
 

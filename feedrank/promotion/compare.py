@@ -20,7 +20,7 @@ from feedrank.config.model import EvaluationConfig
 from feedrank.config.promotion import ComparisonConfig
 from feedrank.errors import DataError
 from feedrank.evaluation.evaluate import Metrics, Scores, measure, slices
-from feedrank.features.aggregates import EVENT_COLUMNS
+from feedrank.features.events import EVENT_COLUMNS
 from feedrank.features.offline import compute_features
 from feedrank.model.bundle import ModelBundle
 from feedrank.promotion.bootstrap import Gain, paired_gain

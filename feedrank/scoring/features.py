@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedrank import schema
-from feedrank.features.aggregates import Ints
 from feedrank.features.definitions import (
     FEATURE_DEFINITIONS,
     ITEM_DECAYED,
@@ -20,13 +19,14 @@ from feedrank.features.definitions import (
     NO_TIME,
     US_PER_DAY,
     US_PER_HOUR,
-    USER_DAYS,
     USER_LAST_TIME,
     Context,
     State,
     day_of_week,
     hour_of_day,
+    popularity_half_life_us,
 )
+from feedrank.features.events import Ints
 from feedrank.features.snapshot import EntityTable, Snapshot
 from feedrank.model.inputs import Floats, transform
 from feedrank.scoring.index import IdIndex, Rows
@@ -39,7 +39,12 @@ ITEM_FEATURES = (
     schema.USER_ITEM_PREVIOUS_INTERACTIONS,
 )
 """Features that differ between the items of a request."""
-USER_STATE_FEATURES = (schema.USER_HISTORICAL_CTR, schema.USER_AVG_DWELL_TIME, schema.USER_INTERACTION_COUNT)
+USER_STATE_FEATURES = (
+    schema.USER_HISTORICAL_CTR,
+    schema.USER_AVG_DWELL_TIME,
+    schema.USER_INTERACTION_COUNT,
+    schema.USER_DAYS_ACTIVE,
+)
 """User features that the clock leaves alone."""
 NUM_ITEM_FEATURES = len(ITEM_FEATURES)
 _POPULARITY, _AGE, _CTR, _DWELL, _PAIR = range(NUM_ITEM_FEATURES)
@@ -47,9 +52,9 @@ NEVER_US = 2.0**60
 """A first time that makes no item older than 0 days."""
 _IN = NUM_ITEM_FEATURES
 """An item matrix is [rows, MATRIX_COLUMNS]: the features, the network inputs they become, and in the same row the
-inputs that the items of a request share: 1, the user's active days, recency."""
-_ONE, _DAYS, _RECENCY = range(2 * NUM_ITEM_FEATURES, 2 * NUM_ITEM_FEATURES + 3)
-MATRIX_COLUMNS = 2 * NUM_ITEM_FEATURES + 3
+inputs that the items of a request share: 1 and recency."""
+_ONE, _RECENCY = range(2 * NUM_ITEM_FEATURES, 2 * NUM_ITEM_FEATURES + 2)
+MATRIX_COLUMNS = 2 * NUM_ITEM_FEATURES + 2
 
 
 class RequestFeatures(NamedTuple):  # quicker to make than a frozen dataclass
@@ -59,8 +64,6 @@ class RequestFeatures(NamedTuple):  # quicker to make than a frozen dataclass
     user_avg_dwell_seconds: float
     user_interactions: int
     user_days_active: int
-    active_today: bool
-    """The day of the request is the user's last day in the snapshot, and not counted in `user_days_active`."""
     recency: float
     hour: int
     weekday: int
@@ -76,7 +79,6 @@ class OnlineState:
     recency_half_life_us: float
     user_state: Floats
     """[users + 1, USER_STATE_FEATURES]"""
-    user_days: Ints
     user_last_us: Ints
     item_static: Floats
     """Item matrix with zeros where the clock or the user decides."""
@@ -96,10 +98,9 @@ class OnlineState:
         offsets, pair_items = _aligned_pairs(snapshot, users, items)
         return OnlineState(
             cutoff_us=snapshot.cutoff_us,
-            popularity_half_life_us=config.popularity_half_life_days * US_PER_DAY,
+            popularity_half_life_us=popularity_half_life_us(config),
             recency_half_life_us=config.recency_half_life_hours * US_PER_HOUR,
             user_state=np.stack([_defined(snapshot, name, user_state) for name in USER_STATE_FEATURES], axis=1),
-            user_days=user_state[USER_DAYS],
             user_last_us=user_state[USER_LAST_TIME],
             item_static=_item_static(snapshot, item_state),
             item_clock=np.stack([item_state[ITEM_DECAYED], np.where(first == NO_TIME, NEVER_US, first)], axis=1),
@@ -108,24 +109,17 @@ class OnlineState:
             pair_counts=snapshot.pairs.impressions.astype(np.float32),
         )
 
-    @property
-    def active_on_cutoff_day(self) -> Ints:
-        """Rows of the users that a request may find to be active today: none is later than the cut-off."""
-        return np.flatnonzero(self.user_last_us // US_PER_DAY == self.cutoff_us // US_PER_DAY)
-
     def request(self, user_row: int, time_us: int, device: int) -> RequestFeatures:
         """The shared features of a request."""
         as_of = max(time_us, self.cutoff_us)
         last = self.user_last_us.item(user_row)
         known = last != NO_TIME
-        active_today = known and last // US_PER_DAY == as_of // US_PER_DAY
         state = self.user_state
         return RequestFeatures(
             user_ctr=state.item(user_row, 0),
             user_avg_dwell_seconds=state.item(user_row, 1),
             user_interactions=int(state.item(user_row, 2)),
-            user_days_active=self.user_days.item(user_row) - active_today,
-            active_today=active_today,
+            user_days_active=int(state.item(user_row, 3)),
             recency=math.exp2((last - as_of) / self.recency_half_life_us) if known else 0.0,
             hour=hour_of_day(time_us),  # type: ignore[arg-type]  # one number is as good as an array
             weekday=day_of_week(time_us),  # type: ignore[arg-type]
@@ -136,7 +130,6 @@ class OnlineState:
         """The item matrix of a request, [items, MATRIX_COLUMNS]."""
         as_of = max(time_us, self.cutoff_us)
         matrix = self.item_static.take(item_rows, axis=0)
-        matrix[:, _DAYS] = math.log1p(shared.user_days_active)
         matrix[:, _RECENCY] = shared.recency
         clock = self.item_clock.take(item_rows, axis=0)
         decayed, age = clock[:, 0], clock[:, 1]
@@ -164,8 +157,8 @@ class OnlineState:
 
 def _defined(snapshot: Snapshot, name: str, state: State) -> Floats:
     # Time and device are of no account for the features that this is called with.
-    context = Context(times_us=np.asarray(0), devices=np.asarray(0, dtype=np.int8))
-    return FEATURE_DEFINITIONS[name].compute(state, context, snapshot.info.feature_config).astype(np.float32)
+    context = Context(np.asarray(0), np.asarray(0, dtype=np.int8), np.asarray(snapshot.cutoff_us))
+    return FEATURE_DEFINITIONS[name](state, context, snapshot.info.feature_config).astype(np.float32)
 
 
 def _item_static(snapshot: Snapshot, state: State) -> Floats:

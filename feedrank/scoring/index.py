@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from feedrank.features.aggregates import Ints
+from feedrank.features.events import Ints
 
 Rows = NDArray[np.int32] | Ints
 """Row numbers, int32 where a table holds them."""

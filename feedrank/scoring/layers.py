@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from feedrank import schema
-from feedrank.features.aggregates import Ints
+from feedrank.features.events import Ints
 from feedrank.model.forward import Arrays, linear_layers
 from feedrank.model.inputs import INPUT_COLUMNS, Floats, transform
 from feedrank.scoring.features import (
@@ -28,14 +28,14 @@ class InputLayer:
     """The layer over `NUM_INPUTS` scaled inputs as one product with the inputs of an item matrix."""
 
     weight: Floats
-    """[ITEM_FEATURES and 3, H]; the row of the input 1 is the request's own."""
+    """[ITEM_FEATURES and 2, H]; the row of the input 1 is the request's own."""
     users: Floats
     """[U + 1, H]: the bias, the user features that the clock leaves alone, and what the caller adds."""
     context: Floats
     """[weekday, hour, device, H]"""
 
     def __call__(self, user_row: int, request: RequestFeatures, inputs: Floats) -> Floats:
-        """The layer's output [items, H] from the inputs of an item matrix [items, ITEM_FEATURES and 3]."""
+        """The layer's output [items, H] from the inputs of an item matrix [items, ITEM_FEATURES and 2]."""
         weight = self.weight.copy()
         np.add(
             self.users[user_row],
@@ -57,9 +57,9 @@ def input_layer(arrays: Arrays, weight: Floats, bias: Floats, user_state: Floats
     devices = np.concatenate([folded[INPUT_COLUMNS[name]] for name in schema.DEVICE_COLUMNS])
     of_request = np.zeros((1, len(bias)), dtype=np.float32)
     of_items = [folded[INPUT_COLUMNS[name]] for name in ITEM_FEATURES]
-    of_user = [folded[INPUT_COLUMNS[name]] for name in (schema.USER_DAYS_ACTIVE, schema.RECENCY_SCORE)]
+    of_recency = folded[INPUT_COLUMNS[schema.RECENCY_SCORE]]
     return InputLayer(
-        weight=np.concatenate([*of_items, of_request, *of_user]),
+        weight=np.concatenate([*of_items, of_request, of_recency]),
         users=users,
         context=days[:, None, None] + hours[None, :, None] + devices[None, None],
     )

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from feedrank import schema
-from feedrank.features.aggregates import Ints
+from feedrank.features.events import Ints
 from feedrank.features.snapshot import Snapshot
 from feedrank.model.bundle import ITEM_IDS, USER_IDS, ModelBundle, rows_of
 from feedrank.model.forward import Arrays, item_vectors, user_vectors
@@ -68,16 +68,10 @@ class Logits(Protocol):
 
 @dataclass(frozen=True)
 class TwoTowerLogits:
-    """Dot products of vectors that were computed at load, and the cross term.
-
-    A user's vector depends on the clock only through `active_today`; few users have a second one for that.
-    """
+    """Dot products of vectors that were computed at load, and the cross term."""
 
     user_vectors: Floats
-    """[users + 1, vector], by user row, of a user who is not active today."""
-    today_places: Rows
-    """Place of a user's other vector in `today_vectors`, [users + 1]."""
-    today_vectors: Floats
+    """[users + 1, vector], by user row."""
     item_vectors: Floats
     """[items + 1, vector], by item row."""
     cross_input: InputLayer
@@ -86,8 +80,7 @@ class TwoTowerLogits:
     def __call__(self, user_row: int, item_rows: Rows, shared: RequestFeatures, inputs: Floats) -> Floats:
         """See `Logits`."""
         logits = run_to_logits(self.cross_input(user_row, shared, inputs), self.cross)
-        user = self.today_vectors[self.today_places[user_row]] if shared.active_today else self.user_vectors[user_row]
-        logits += self.item_vectors.take(item_rows, axis=0) @ user
+        logits += self.item_vectors.take(item_rows, axis=0) @ self.user_vectors[user_row]
         return logits
 
 
@@ -182,33 +175,21 @@ def _item_inputs(state: OnlineState, arrays: Arrays) -> Floats:
     return (inputs - arrays["input_mean"]) / arrays["input_std"]
 
 
-def _user_inputs(state: OnlineState, arrays: Arrays, days_active: Ints) -> Floats:
+def _user_inputs(state: OnlineState, arrays: Arrays) -> Floats:
     """Scaled inputs [users + 1, NUM_INPUTS]; only the user tower's columns hold values."""
     inputs = np.zeros((len(state.user_state), NUM_INPUTS), dtype=np.float32)
-    columns = dict(zip(USER_STATE_FEATURES, state.user_state.T, strict=True))
-    columns[schema.USER_DAYS_ACTIVE] = days_active.astype(np.float32)
-    for name, values in columns.items():
+    for name, values in zip(USER_STATE_FEATURES, state.user_state.T, strict=True):
         inputs[:, INPUT_COLUMNS[name]] = transform(name, values)[:, None]
     return (inputs - arrays["input_mean"]) / arrays["input_std"]
 
 
-def _places(rows: Ints, length: int) -> Rows:
-    places = np.zeros(length, dtype=np.int32)
-    places[rows] = np.arange(len(rows))
-    return places
-
-
 def _two_tower(arrays: Arrays, state: OnlineState, user_rows: Ints, item_rows: Ints) -> TwoTowerLogits:
-    of_items = _item_inputs(state, arrays)
-    of_users, of_today = (_user_inputs(state, arrays, np.maximum(state.user_days - today, 0)) for today in (0, 1))
-    today = state.active_on_cutoff_day
+    of_items, of_users = _item_inputs(state, arrays), _user_inputs(state, arrays)
     (weight, bias), *cross = transposed_layers(arrays, "cross")
     return TwoTowerLogits(
         user_vectors=in_batches(
             np.arange(len(user_rows)), lambda rows: user_vectors(arrays, user_rows[rows], of_users[rows])
         ),
-        today_places=_places(today, len(user_rows)),
-        today_vectors=user_vectors(arrays, user_rows[today], of_today[today]),
         item_vectors=in_batches(
             np.arange(len(item_rows)), lambda rows: item_vectors(arrays, item_rows[rows], of_items[rows])
         ),

@@ -19,11 +19,10 @@ from feedrank.data import calendar
 from feedrank.data.generator import Engagement, World
 from feedrank.data.generator.population import Floats, Ints
 from feedrank.simulation.visits import STREAM, Visits
+from feedrank.tables import US_PER_DAY
 
 ANSWER_US = 1_000_000
-"""The items are shown a second after the request. All impressions of a visit bear that time: then they see nothing of
-each other in their features, as the predictor didn't. With times of their own, `recency_score` would tell later
-positions from the first one in training, but not in serving, and scores would be twice too high."""
+"""The first item is shown a second after the request."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,9 @@ def browse(world: World, visits: Visits, *, order: Ints, config: AudienceConfig)
     gaps_us = -np.log1p(-luck.gap) * settings.impression_gap_seconds * 1e6
     gaps_us[:, 0] = 0.0
     elapsed_us = np.cumsum(gaps_us, axis=1)[rows, places]
-    times_us = visits.times_us[rows] + ANSWER_US
+    midnight_us = (visits.times_us[rows] // US_PER_DAY + 1) * US_PER_DAY
+    # What is looked at past midnight counts to the day of the visit, whose interactions are written together.
+    times_us = np.minimum(visits.times_us[rows] + ANSWER_US + elapsed_us.astype(np.int64), midnight_us - 1)
     click = clicks[rows, places].astype(np.int8)
     engagement = world.draw_engagement(
         np.random.default_rng([STREAM, world.config.seed, visits.day, 1]), visits.user_ids[rows], items, click, times_us

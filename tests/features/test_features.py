@@ -1,5 +1,6 @@
 """Properties of the features: no leakage, parity of online and offline, order invariance, and a plain reference."""
 
+import json
 from datetime import UTC, datetime
 
 import numpy as np
@@ -11,70 +12,81 @@ from hypothesis import strategies as st
 from feedrank import schema
 from feedrank.config.data import FeatureConfig
 from feedrank.errors import BundleError, DataError
-from feedrank.features import offline
 from feedrank.features.offline import compute_features
 from feedrank.features.online import online_features
 from feedrank.features.snapshot import load_snapshot, publish_snapshot, save_snapshot, take_snapshot
+from feedrank.model.bundle import feature_matrix
 from feedrank.tables import timestamps_us
 
 CONFIG = FeatureConfig()
 START_US = round(datetime(2024, 3, 1, tzinfo=UTC).timestamp() * 1_000_000)
 HOUR_US = 3_600_000_000
 
-events = st.lists(
-    st.tuples(
-        st.integers(0, 4),  # user
-        st.integers(0, 5),  # item
-        st.integers(0, 24 * 20),  # half hours after the start: collisions are wanted
-        st.booleans(),  # click
-        st.floats(0, 300),  # dwell
-        st.integers(0, 2),  # device
-    ),
-    min_size=1,
-    max_size=60,
+HALF_HOUR_US, DAY_US = HOUR_US // 2, 24 * HOUR_US
+
+Row = tuple[int, int, int, bool, float, int, int | None]
+event = st.tuples(
+    st.integers(0, 4),  # user
+    st.integers(0, 5),  # item
+    st.integers(0, 24 * 20),  # half hours after the start, a midnight: collisions and midnights are wanted
+    st.booleans(),  # click
+    st.floats(0, 300),  # dwell
+    st.integers(0, 2),  # device
+    st.none() | st.integers(0, 100),  # half hours until the outcome is known
 )
+events = st.lists(event, min_size=1, max_size=60)
 
 
-def table_of(rows: list[tuple[int, int, int, bool, float, int]]) -> pa.Table:
-    users, items, half_hours, clicks, dwell, devices = (np.array(column) for column in zip(*rows, strict=True))
-    times = START_US + half_hours * (HOUR_US // 2)
+def table_of(rows: list[Row]) -> pa.Table:
+    users, items, half_hours, clicks, dwell, devices, delays = zip(*rows, strict=True)
+    times = START_US + np.array(half_hours) * HALF_HOUR_US
+    known = [None if d is None else int(t) + d * HALF_HOUR_US for t, d in zip(times, delays, strict=True)]
     return pa.table(
         {
-            schema.USER_ID: users.astype(np.int64),
-            schema.ITEM_ID: items.astype(np.int64),
+            schema.USER_ID: np.array(users, dtype=np.int64),
+            schema.ITEM_ID: np.array(items, dtype=np.int64),
             schema.TIMESTAMP: pa.array(times).cast(schema.TIMESTAMP_TYPE),
-            schema.CLICK: clicks.astype(np.int8),
-            schema.DWELL_TIME: dwell.astype(np.float64),
+            schema.CLICK: np.array(clicks, dtype=np.int8),
+            schema.DWELL_TIME: np.array(dwell, dtype=np.float64),
             schema.DEVICE: pa.array([schema.DEVICES[d] for d in devices]),
+            schema.ACTION_TIME: pa.array(known, pa.int64()).cast(schema.TIMESTAMP_TYPE),
         }
     )
 
 
-def plain_features(rows: list[tuple[int, int, int, bool, float, int]], index: int) -> dict[str, float]:
-    """The definitions of spec 2.5, row by row."""
-    user, item, half_hour, _, _, device = rows[index]
-    past = [row for row in rows if row[2] < half_hour]
+def known_from(row: Row) -> float:
+    """Half hours after the start."""
+    delay = CONFIG.outcome_delay_minutes / 30 if row[6] is None else row[6]
+    return row[2] + delay
+
+
+def plain_features(rows: list[Row], index: int) -> dict[str, float]:
+    """The definitions of spec 2.5, as of the start of the row's day, row by row."""
+    user, item, half_hour, _, _, device, _ = rows[index]
+    day = half_hour // 48
+    midnight = 48 * day
+    past = [row for row in rows if row[2] < midnight]
     of_user, of_item = [r for r in past if r[0] == user], [r for r in past if r[1] == item]
 
-    def clicks(subset):
-        return sum(r[3] for r in subset)
+    def dwells(subset):
+        return [r[4] for r in subset if r[3] and known_from(r) < midnight]
 
     def mean_dwell(subset):
-        dwell = [r[4] for r in subset if r[3]]
-        return sum(dwell) / len(dwell) if dwell else 0.0
+        return sum(dwells(subset)) / len(dwells(subset)) if dwells(subset) else 0.0
 
-    prior = (clicks(past) + CONFIG.initial_ctr * CONFIG.initial_ctr_weight) / (len(past) + CONFIG.initial_ctr_weight)
-    day = half_hour // 48
+    def rate(subset, prior, weight):
+        return (len(dwells(subset)) + prior * weight) / (len(subset) + weight)
+
+    prior = rate(past, CONFIG.initial_ctr, CONFIG.initial_ctr_weight)
     last = max((r[2] for r in of_user), default=None)
     popularity = sum(2 ** (-(half_hour - r[2]) / 48 / CONFIG.popularity_half_life_days) for r in of_item)
-    user_weight, item_weight = CONFIG.user_ctr_prior_weight, CONFIG.item_ctr_prior_weight
     return {
-        schema.USER_HISTORICAL_CTR: (clicks(of_user) + prior * user_weight) / (len(of_user) + user_weight),
+        schema.USER_HISTORICAL_CTR: rate(of_user, prior, CONFIG.user_ctr_prior_weight),
         schema.USER_AVG_DWELL_TIME: mean_dwell(of_user),
         schema.USER_INTERACTION_COUNT: len(of_user),
-        schema.USER_DAYS_ACTIVE: len({r[2] // 48 for r in of_user} - {day}),
+        schema.USER_DAYS_ACTIVE: len({r[2] // 48 for r in of_user}),
         schema.ITEM_POPULARITY: np.log1p(popularity),
-        schema.ITEM_CTR: (clicks(of_item) + prior * item_weight) / (len(of_item) + item_weight),
+        schema.ITEM_CTR: rate(of_item, prior, CONFIG.item_ctr_prior_weight),
         schema.ITEM_AVG_DWELL_TIME: mean_dwell(of_item),
         schema.ITEM_AGE_DAYS: (half_hour - min(r[2] for r in of_item)) // 48 if of_item else 0,
         schema.HOUR_OF_DAY: half_hour % 48 // 2,
@@ -89,38 +101,46 @@ def plain_features(rows: list[tuple[int, int, int, bool, float, int]], index: in
     }
 
 
+def features_of(rows: list[Row]) -> pa.Table:
+    return compute_features(table_of(rows), config=CONFIG)
+
+
+def by_time(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: row[2])
+
+
 @given(events)
 @settings(deadline=None, max_examples=100)
 def test_every_feature_equals_its_plain_definition(rows):
-    rows = sorted(rows, key=lambda r: r[2])
-    computed = compute_features(table_of(rows), config=CONFIG).select(list(schema.FEATURES)).to_pylist()
+    rows = by_time(rows)
+    computed = features_of(rows).select(list(schema.FEATURES)).to_pylist()
     for index, features in enumerate(computed):
         assert features == pytest.approx(plain_features(rows, index), rel=1e-5, abs=1e-6)
 
 
-@given(events, st.data())
+@given(events, events, st.integers(0, 20))
 @settings(deadline=None, max_examples=100)
-def test_changing_later_events_changes_no_earlier_feature(rows, data):
-    rows = sorted(rows, key=lambda r: r[2])
-    cut = data.draw(st.integers(0, 24 * 20))
-    earlier = [r for r in rows if r[2] <= cut]
-    later = data.draw(events)
-    changed = earlier + [(u, i, cut + 1 + t, c, d, v) for u, i, t, c, d, v in later]
-    if earlier:
-        before = compute_features(table_of(rows), config=CONFIG).slice(0, len(earlier))
-        after = compute_features(table_of(changed), config=CONFIG).slice(0, len(earlier))
-        assert before.equals(after)
+def test_nothing_that_happens_from_a_midnight_on_changes_a_feature_of_that_day_or_an_earlier_one(rows, others, day):
+    midnight = 48 * day
 
+    def before(row: Row) -> Row:
+        """The row as it would be if its outcome had been another from the midnight on."""
+        user, item, half_hour, click, dwell, device, delay = row
+        if known_from(row) < midnight:
+            return row
+        return (user, item, half_hour, not click, dwell / 2, device, max(midnight - half_hour, delay or 0))
 
-@given(events)
-@settings(deadline=None, max_examples=100)
-def test_no_feature_sees_its_own_outcome_or_a_simultaneous_one(rows):
-    rows = sorted(rows, key=lambda r: r[2])
-    last = rows[-1][2]
-    flipped = [(u, i, t, not c if t == last else c, d, v) for u, i, t, c, d, v in rows]
-    names = list(schema.FEATURES)
-    before = compute_features(table_of(rows), config=CONFIG).select(names)
-    assert before.equals(compute_features(table_of(flipped), config=CONFIG).select(names))
+    past = [row for row in by_time(rows) if row[2] < midnight]
+    today = [row for row in by_time(rows) if midnight <= row[2] < midnight + 48]
+    later = [row for row in others if row[2] >= midnight + 48]
+    if past or today:
+        names = [name for name in schema.FEATURE_TABLE.names if name != schema.TARGET]
+        count = len(past) + len(today)
+        plain = features_of(past + today).select(names)
+        changed = features_of([before(row) for row in past] + [before(row) for row in today] + later)
+        assert changed.select(names).slice(0, count).equals(plain)
+        alone = [features_of([*past, row]).select(names).slice(len(past)) for row in today]
+        assert all(one.equals(plain.slice(len(past) + i, 1)) for i, one in enumerate(alone))
 
 
 @given(events, st.randoms(use_true_random=False))
@@ -132,30 +152,62 @@ def test_the_order_of_the_input_does_not_matter(rows, random):
     def sorted_rows(table):
         return sorted(map(str, table.to_pylist()))
 
-    original, permuted = (compute_features(table_of(r), config=CONFIG) for r in (rows, shuffled))
-    assert sorted_rows(original) == sorted_rows(permuted)
+    assert sorted_rows(features_of(rows)) == sorted_rows(features_of(shuffled))
 
 
-@given(events, st.integers(0, 7), st.integers(0, 7), st.integers(0, 2), st.integers(0, 100))
+@given(events, st.integers(0, 20), st.data())
 @settings(deadline=None, max_examples=100)
-def test_online_features_equal_the_offline_ones_of_the_next_event(rows, user, item, device, half_hours_later):
-    next_time = max(r[2] for r in rows) + 1 + half_hours_later
-    offline = compute_features(table_of([*rows, (user, item, next_time, False, 0.0, device)]), config=CONFIG)
-    cutoff_us = START_US + (max(r[2] for r in rows) + 1) * (HOUR_US // 2)
-    snapshot = take_snapshot(table_of(rows), cutoff=datetime.fromtimestamp(cutoff_us / 1e6, UTC), config=CONFIG)
-    online = online_features(
-        snapshot,
-        user_id=user,
-        item_ids=np.array([item]),
-        time_us=START_US + next_time * (HOUR_US // 2),
-        device=device,
+def test_the_snapshot_of_a_midnight_gives_every_event_of_the_day_its_offline_features_bit_by_bit(rows, day, data):
+    on_that_day = st.lists(event.map(lambda row: (*row[:2], 48 * day + row[2] % 48, *row[3:])), min_size=1, max_size=9)
+    rows = by_time([*rows, *data.draw(on_that_day)])
+    features = features_of(rows)
+    cutoff = datetime.fromtimestamp((START_US + day * DAY_US) / 1e6, UTC)
+    snapshot = take_snapshot(table_of(rows), cutoff=cutoff, config=CONFIG)
+    for index, (user, item, half_hour, _, _, device, _) in enumerate(rows):
+        if half_hour // 48 == day:
+            time_us = START_US + half_hour * HALF_HOUR_US
+            online = online_features(snapshot, user_id=user, item_ids=np.array([item]), time_us=time_us, device=device)
+            offline = feature_matrix(features.slice(index, 1))
+            assert online.tobytes() == offline.tobytes()
+
+
+def test_an_outcome_counts_from_the_first_midnight_after_it_became_known():
+    def clicks_seen(half_hour: int, delay: int | None) -> list[float]:
+        shown = [(0, 0, half_hour, True, 9.0, 0, delay)]
+        asked = [(0, 0, 48 * day, False, 0.0, 0, None) for day in (1, 2, 3)]
+        return features_of(shown + asked)[schema.USER_AVG_DWELL_TIME].to_pylist()[1:]
+
+    assert clicks_seen(10, None) == clicks_seen(10, 37) == [9.0, 9.0, 9.0]
+    assert clicks_seen(10, 38) == clicks_seen(10, 85) == [0.0, 9.0, 9.0], "at midnight is not before it"
+    assert clicks_seen(0, 100) == [0.0, 0.0, 9.0]
+
+
+def test_without_an_action_time_an_outcome_counts_as_known_after_the_configured_delay():
+    rows = [(0, 0, 47, True, 9.0, 0, None), (0, 0, 48, False, 0.0, 0, None)]
+    for minutes, expected in ((29.0, 9.0), (30.0, 0.0)):
+        table = compute_features(table_of(rows), config=FeatureConfig(outcome_delay_minutes=minutes))
+        assert table[schema.USER_AVG_DWELL_TIME].to_pylist() == [0.0, expected]
+
+
+@pytest.mark.parametrize("half_life_days", [0.01, 1e6])
+def test_any_half_life_can_be_computed_over_years(half_life_days):
+    rows = [(1, 1, 47 + 48 * day, False, 0.0, 0, None) for day in (0, 1, 5_000)]
+    config = FeatureConfig(popularity_half_life_days=half_life_days)
+    popularity = compute_features(table_of(rows), config=config)[schema.ITEM_POPULARITY].to_numpy()
+    assert popularity == pytest.approx(
+        np.log1p([0.0, 0.5 ** (1 / half_life_days), 2 * 0.5 ** (5_000 / half_life_days)]), rel=1e-2
     )
-    expected = offline.select(list(schema.FEATURES)).slice(len(rows)).to_pylist()[0]
-    assert dict(zip(schema.FEATURES, online[0].tolist(), strict=True)) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def test_a_snapshot_is_of_a_midnight():
+    with pytest.raises(DataError, match="start of a UTC day, not of 2024-03-02T03:00"):
+        take_snapshot(
+            table_of([(0, 0, 0, True, 1.0, 0, None)]), cutoff=datetime(2024, 3, 2, 3, tzinfo=UTC), config=CONFIG
+        )
 
 
 def test_a_snapshot_survives_saving(tmp_path):
-    rows = [(u, i, t, bool(t % 2), 3.5, t % 3) for t, (u, i) in enumerate([(0, 1), (0, 1), (2, 3), (1, 1)])]
+    rows = [(u, i, t, bool(t % 2), 3.5, t % 3, None) for t, (u, i) in enumerate([(0, 1), (0, 1), (2, 3), (1, 1)])]
     snapshot = take_snapshot(table_of(rows), cutoff=datetime(2024, 4, 1, tzinfo=UTC), config=CONFIG)
     save_snapshot(snapshot, tmp_path)
     loaded = load_snapshot(tmp_path)
@@ -169,11 +221,11 @@ def test_a_snapshot_survives_saving(tmp_path):
 
 def test_the_published_snapshot_is_the_last_one_and_the_one_before_stays(tmp_path):
     folders = []
-    for hours in (1, 2, 3):
-        source = tmp_path / str(hours)
+    for days in (1, 2, 3):
+        source = tmp_path / str(days)
         source.mkdir()
-        cutoff = datetime(2024, 3, 1, hours, tzinfo=UTC)
-        save_snapshot(take_snapshot(table_of([(0, 0, 0, True, 1.0, 0)]), cutoff=cutoff, config=CONFIG), source)
+        cutoff = datetime(2024, 3, 1 + days, tzinfo=UTC)
+        save_snapshot(take_snapshot(table_of([(0, 0, 0, True, 1.0, 0, None)]), cutoff=cutoff, config=CONFIG), source)
         folders.append(publish_snapshot(source, tmp_path / "online"))
         assert load_snapshot(tmp_path / "online" / "current").info.cutoff == cutoff
     assert [folder.exists() for folder in folders] == [False, True, True]
@@ -185,7 +237,7 @@ def test_publishing_removes_no_folder_but_its_own(tmp_path):
     for folder in (source, *foreign):
         folder.mkdir(parents=True)
     snapshot = take_snapshot(
-        table_of([(0, 0, 0, True, 1.0, 0)]), cutoff=datetime(2024, 3, 2, tzinfo=UTC), config=CONFIG
+        table_of([(0, 0, 0, True, 1.0, 0, None)]), cutoff=datetime(2024, 3, 2, tzinfo=UTC), config=CONFIG
     )
     save_snapshot(snapshot, source)
     published = [publish_snapshot(source, online) for _ in range(3)]
@@ -197,7 +249,7 @@ def test_a_snapshot_of_another_feature_schema_is_not_published(tmp_path):
     source, online = tmp_path / "features", tmp_path / "online"
     source.mkdir()
     snapshot = take_snapshot(
-        table_of([(0, 0, 0, True, 1.0, 0)]), cutoff=datetime(2024, 3, 2, tzinfo=UTC), config=CONFIG
+        table_of([(0, 0, 0, True, 1.0, 0, None)]), cutoff=datetime(2024, 3, 2, tzinfo=UTC), config=CONFIG
     )
     save_snapshot(snapshot, source)
     publish_snapshot(source, online)
@@ -208,49 +260,48 @@ def test_a_snapshot_of_another_feature_schema_is_not_published(tmp_path):
     assert load_snapshot(online / "current").info == snapshot.info
 
 
-def test_the_constants_are_part_of_a_snapshots_identity_and_an_earlier_release_only_named_them(tmp_path):
-    cutoff, table = datetime(2024, 3, 2, tzinfo=UTC), table_of([(0, 0, 0, True, 1.0, 0)])
+def test_the_constants_are_part_of_a_snapshots_identity(tmp_path):
+    cutoff, table = datetime(2024, 3, 2, tzinfo=UTC), table_of([(0, 0, 0, True, 1.0, 0, None)])
     other = CONFIG.model_copy(update={"popularity_half_life_days": 1.0})
-    mine, others = (take_snapshot(table, cutoff=cutoff, config=config).info for config in (CONFIG, other))
-    assert mine.feature_fingerprint != others.feature_fingerprint
-    save_snapshot(take_snapshot(table, cutoff=cutoff, config=other), tmp_path)
+    mine, others = (take_snapshot(table, cutoff=cutoff, config=config) for config in (CONFIG, other))
+    assert mine.info.feature_fingerprint != others.info.feature_fingerprint
+    save_snapshot(others, tmp_path)
     path = tmp_path / "snapshot.json"
-    text = path.read_text()
-    path.write_text(text.replace(others.feature_fingerprint, schema.column_fingerprint()))
-    assert load_snapshot(tmp_path).info == others
-    path.write_text(text.replace(others.feature_fingerprint, mine.feature_fingerprint))
-    with pytest.raises(BundleError, match=f"{mine.feature_fingerprint}.*{others.feature_fingerprint} with the same"):
+    path.write_text(path.read_text().replace(others.info.feature_fingerprint, mine.info.feature_fingerprint))
+    with pytest.raises(BundleError, match=f"{mine.info.feature_fingerprint}.*{others.info.feature_fingerprint} with"):
+        load_snapshot(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"feature_schema_version": "1.0.0"}, r"1\.0\.0 .*this code has 3\.0\.0 with nightly"),
+        ({"feature_config": {"freshness": "live"}}, r"freshness live, this code has 3\.0\.0 with nightly"),
+        ({"feature_config": {}}, r"freshness None, this code has"),
+    ],
+)
+def test_a_snapshot_of_another_schema_or_rule_is_refused_and_both_are_named(tmp_path, change, named):
+    table = table_of([(0, 0, 0, True, 1.0, 0, None)])
+    save_snapshot(take_snapshot(table, cutoff=datetime(2024, 3, 2, tzinfo=UTC), config=CONFIG), tmp_path)
+    path = tmp_path / "snapshot.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(BundleError, match=named):
         load_snapshot(tmp_path)
 
 
 def test_the_table_has_the_promised_schema_and_time_order():
-    rows = [(1, 1, t, False, 0.0, 0) for t in (5, 3, 9)]
+    rows = [(1, 1, t, False, 0.0, 0, None) for t in (5, 3, 9)]
     table = compute_features(table_of(rows), config=CONFIG)
     assert table.schema == schema.FEATURE_TABLE
     assert (np.diff(timestamps_us(table)) >= 0).all()
 
 
-@given(events)
-@settings(deadline=None, max_examples=50)
-def test_computing_entities_some_at_a_time_changes_nothing(rows):
-    whole = compute_features(table_of(rows), config=CONFIG)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(offline, "PART_ROWS", 7)
-        assert compute_features(table_of(rows), config=CONFIG).equals(whole)
-
-
 def test_an_empty_table_gives_an_empty_table():
-    assert compute_features(table_of([(1, 1, 0, False, 0.0, 0)]).slice(0, 0), config=CONFIG).num_rows == 0
+    assert compute_features(table_of([(1, 1, 0, False, 0.0, 0, None)]).slice(0, 0), config=CONFIG).num_rows == 0
 
 
 def test_an_unknown_device_is_named():
-    table = table_of([(1, 1, 0, False, 0.0, 0)])
+    table = table_of([(1, 1, 0, False, 0.0, 0, None)])
     table = table.set_column(table.schema.get_field_index(schema.DEVICE), schema.DEVICE, pa.array(["watch"]))
     with pytest.raises(DataError, match="watch"):
         compute_features(table, config=CONFIG)
-
-
-def test_too_short_a_half_life_is_refused():
-    rows = [(1, 1, 0, False, 0.0, 0), (1, 1, 24 * 40, False, 0.0, 0)]
-    with pytest.raises(DataError, match="half-lives"):
-        compute_features(table_of(rows), config=FeatureConfig(popularity_half_life_days=0.001))

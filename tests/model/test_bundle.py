@@ -10,7 +10,6 @@ import pytest
 
 from benchmarks.predict_bundle import Size, write_random_bundle
 from benchmarks.small_data import small_model, split_features
-from feedrank import schema
 from feedrank.config.data import FeatureConfig
 from feedrank.errors import BundleError
 from feedrank.features.snapshot import save_snapshot
@@ -133,19 +132,24 @@ def test_a_model_of_another_feature_schema_is_refused_with_both_fingerprints(bun
     assert FeatureConfig().fingerprint in message
 
 
-def test_a_model_of_a_release_without_constants_in_its_fingerprint_has_those_of_its_snapshot(bundle):
+def test_a_model_of_another_freshness_than_its_snapshot_is_refused_with_both(bundle):
+    trained = load_bundle(bundle).metadata
+    for freshness in ("live", "unknown"):
+        write_metadata(bundle, trained.model_copy(update={"freshness": freshness}))
+        seal(bundle)
+        assert f"features.freshness {freshness}, its snapshot is nightly" in refusal(bundle)
+
+
+def test_a_model_of_the_first_feature_schema_is_refused_with_both_versions(bundle):
     snapshot = bundle / SNAPSHOT_FOLDER / "snapshot.json"
-    earlier = json.loads(snapshot.read_text())
-    earlier["feature_config"]["recency_half_life_hours"] = 6.0
-    snapshot.write_text(json.dumps(earlier | {"feature_fingerprint": schema.column_fingerprint()}))
-    metadata = json.loads((bundle / METADATA_FILE).read_text()) | {"feature_fingerprint": schema.column_fingerprint()}
+    earlier = json.loads(snapshot.read_text()) | {"feature_schema_version": "1.0.0"}
+    del earlier["feature_config"]["freshness"]
+    snapshot.write_text(json.dumps(earlier))
+    metadata = json.loads((bundle / METADATA_FILE).read_text()) | {"feature_schema_version": "1.0.0"}
+    del metadata["freshness"]
     (bundle / METADATA_FILE).write_text(json.dumps(metadata))
     seal(bundle)
-    loaded = load_bundle(bundle)
-    assert loaded.features == FeatureConfig(recency_half_life_hours=6)
-    assert (
-        loaded.metadata.feature_fingerprint == loaded.snapshot.info.feature_fingerprint == loaded.features.fingerprint
-    )
+    assert "feature schema 1.0.0 with features.freshness None, this code has 3.0.0 with nightly" in refusal(bundle)
 
 
 def test_a_model_whose_snapshot_names_other_constants_than_it_was_trained_with_is_refused(bundle):

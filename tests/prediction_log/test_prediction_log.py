@@ -36,7 +36,6 @@ SHARED = RequestFeatures(
     user_avg_dwell_seconds=3.5,
     user_interactions=7,
     user_days_active=2,
-    active_today=False,
     recency=0.5,
     hour=12,
     weekday=4,

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.predict_bundle import END, Size, random_interactions, write_random_bundle
-from feedrank import schema
 from feedrank.config.data import FeatureConfig
 from feedrank.config.model import ModelConfig
 from feedrank.errors import BundleError
@@ -48,7 +47,8 @@ def test_a_snapshot_of_other_constants_is_never_served_and_both_sides_are_named(
     assert "user_ctr_prior_weight" not in message
 
 
-def test_a_snapshot_of_the_last_release_is_served_if_its_constants_are_the_models(bundle, tmp_path):
+def test_a_snapshot_of_another_rule_is_never_served_and_both_are_named(bundle, tmp_path):
     info = published(tmp_path, FeatureConfig()) / "snapshot.json"
-    info.write_text(info.read_text().replace(FeatureConfig().fingerprint, schema.column_fingerprint()))
-    assert build(bundle, tmp_path).snapshot_cutoff == END + timedelta(days=1)
+    info.write_text(info.read_text().replace('"nightly"', '"live"'))
+    with pytest.raises(BundleError, match=r"features\.freshness live, this code has 3\.0\.0 with nightly"):
+        build(bundle, tmp_path)

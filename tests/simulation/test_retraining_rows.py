@@ -2,8 +2,6 @@
 
 from datetime import timedelta
 
-import numpy as np
-import pyarrow as pa
 import pytest
 
 from feedrank import schema
@@ -64,13 +62,3 @@ def test_the_last_day_is_held_out_in_two_halves(platform: Trajectory) -> None:
     assert split.validation.end < split.test.start < last + timedelta(days=1)
     assert abs(split.validation.rows - split.test.rows) < 30
     assert split.train.rows + split.validation.rows + split.test.rows == features.num_rows
-
-
-def test_impressions_of_one_visit_have_the_features_of_its_request(platform: Trajectory) -> None:
-    """Else features would tell the position of an impression, in training only."""
-    features = compute_features(platform.interactions(), config=FeatureConfig())
-    visit = pa.Table.from_arrays([features[schema.USER_ID], features[schema.TIMESTAMP], features[schema.RECENCY_SCORE]],
-                                 names=["user", "time", "recency"])  # fmt: skip
-    spread = visit.group_by(["user", "time"]).aggregate([("recency", "min"), ("recency", "max"), ("recency", "count")])
-    assert (spread["recency_min"].to_numpy() == spread["recency_max"].to_numpy()).all()
-    assert np.max(spread["recency_count"].to_numpy()) > 1
