@@ -4,8 +4,7 @@
 The plain thresholds can be met by luck (a constant meets the log loss below 20 % CTR), so each figure is also shown as
 its lift over a constant, random order and popularity: differences in AUC and precision@10, and the share of the
 baseline's log loss that is saved. `oracle_share` is (AUC - 0.5) / (oracle AUC - 0.5) on the same rows. The oracle
-knows user, item, time and device but not the position in the session, which `recency_score` partly reveals to every
-model: its AUC is a little below the best reachable, so the share is slightly generous.
+knows user, item, time and device, and not the position in the session, which the features don't tell either.
 `beats` says of each baseline whether two_tower is better in AUC and in log loss, gradient-boosted trees included.
 """
 
