@@ -34,6 +34,7 @@ def monitor(
     from pathlib import Path
 
     from feedrank.config import load_config
+    from feedrank.errors import ConfigError
     from feedrank.monitoring.rows import Sources
     from feedrank.monitoring.run import monitor as run_monitor
     from feedrank.monitoring.triggers import NOT_STARTED, RetrainingLog
@@ -42,9 +43,11 @@ def monitor(
     with task(f"judges the predictions in {predictions} by the feedback in {feedback}"):
         config, output = load_config(overrides=config_overrides).monitoring, Path(monitoring_directory)
         now = datetime.fromisoformat(at) if at else datetime.now(UTC)
+        if now.tzinfo is None:
+            raise ConfigError(f"at is {at}, a time without a zone; write {at}Z for UTC")
         result = run_monitor(
             reference_directory=Path(reference.path),
-            sources=Sources(Path(predictions), Path(feedback)),
+            sources=Sources(predictions, feedback),
             output=output,
             config=config,
             now=now,

@@ -9,7 +9,6 @@ import typer
 from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, run_config, timed
 from feedrank.cli.on_cluster import on_cluster
 from feedrank.config import Config
-from feedrank.errors import ConfigError
 from feedrank.project import project_module
 
 if TYPE_CHECKING:
@@ -82,9 +81,11 @@ def rollback(
 def monitor(
     run_dir: RunDirectory = DEFAULT_RUN,
     predictions: Annotated[
-        Path | None, typer.Option(help="The prediction log; serving_config.yaml's if absent.")
+        str | None, typer.Option(help="The prediction log, a folder or s3://…; serving_config.yaml's if absent.")
     ] = None,
-    feedback: Annotated[Path | None, typer.Option(help="Interactions; those of the run if absent.")] = None,
+    feedback: Annotated[
+        str | None, typer.Option(help="Interactions, a folder or s3://…; those of the run if absent.")
+    ] = None,
     at: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z"], help="Instead of now; with a zone.")
     ] = None,
@@ -105,7 +106,7 @@ def monitor(
             bundle = champion_bundle(promoter, cache=output / "champion")
         result = run_monitor(
             reference_directory=bundle.reference_directory,
-            sources=Sources(predictions or _log_folder(config), feedback or run_dir / "interactions"),
+            sources=Sources(predictions or config.serving.log.directory, feedback or run_dir / "interactions"),
             output=output,
             config=config.monitoring,
             now=now,
@@ -191,13 +192,6 @@ def _local_retrainings(config: Config, promoter: "Promoter", run_dir: Path) -> "
         promoter=promoter,
         on_result=_print_retraining,
     )
-
-
-def _log_folder(config: Config) -> Path:
-    directory = config.serving.log.directory
-    if "://" in directory:
-        raise ConfigError(f"serving.log.directory is {directory}; copy or mount the log and name it by --predictions")
-    return Path(directory)
 
 
 def _print_repair(repaired: "Record | None") -> None:

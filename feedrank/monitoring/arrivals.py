@@ -5,12 +5,12 @@ watermark. Rows that are stamped in the future say nothing about that.
 """
 
 import contextlib
+import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -18,13 +18,14 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from feedrank import schema
+from feedrank.delta import Location
+from feedrank.monitoring.data_files import DataFile, day_files
+from feedrank.monitoring.recent import ARRIVAL
 from feedrank.monitoring.rows import Sources
-from feedrank.tables import day_of, parquet_files
 
 US_PER_HOUR = 3_600_000_000
+TYPES = {ARRIVAL: schema.TIMESTAMP_TYPE, schema.TIMESTAMP: schema.TIMESTAMP_TYPE, schema.CLICK: pa.int8()}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-COLUMNS = pa.schema([pa.field(schema.TIMESTAMP, schema.TIMESTAMP_TYPE), pa.field(schema.CLICK, pa.int8())])
-"""A log has no clicks; they are null."""
 
 
 @dataclass(frozen=True)
@@ -65,35 +66,37 @@ class Arrivals:
 def read_arrivals(sources: Sources, *, now: datetime, days: int) -> Arrivals:
     """Looks at both sources; the feedback of the latest `days` is counted by hour."""
     return Arrivals(
-        first_prediction=_first(sources.predictions, now=now),
-        latest_prediction=_latest(sources.predictions, now=now),
-        latest_feedback=_latest(sources.feedback, now=now),
+        first_prediction=_first(sources.predictions, by=ARRIVAL, now=now),
+        latest_prediction=_latest(sources.predictions, by=ARRIVAL, now=now),
+        latest_feedback=_latest(sources.feedback, by=schema.TIMESTAMP, now=now),
         feedback_hours=_by_hour(sources.feedback, start=now - timedelta(days=days), now=now),
     )
 
 
-def _first(folder: Path, *, now: datetime) -> datetime | None:
-    times = (pc.min(batch[schema.TIMESTAMP]).as_py() for batch in _batches(folder, _days(folder)[:1], now=now))
-    return min((time for time in times if time is not None), default=None)
+def _first(location: Location, *, by: str, now: datetime) -> datetime | None:
+    days = day_files(location)
+    return _extreme(days[min(days)], pc.min, by=by, now=now) if days else None
 
 
-def _latest(folder: Path, *, now: datetime) -> datetime | None:
+def _latest(location: Location, *, by: str, now: datetime) -> datetime | None:
     """The newest time that is not in the future."""
-    for day in reversed(_days(folder)):
-        times = (pc.max(batch[schema.TIMESTAMP]).as_py() for batch in _batches(folder, [day], now=now))
-        if (newest := max((time for time in times if time is not None), default=None)) is not None:
-            return newest
-    return None
+    newest = (_extreme(files, pc.max, by=by, now=now) for _, files in sorted(day_files(location).items(), reverse=True))
+    return next((time for time in newest if time is not None), None)
 
 
-def _days(folder: Path) -> list[date]:
-    return sorted(day for entry in folder.glob(f"{schema.DATE}=*") if (day := day_of(entry.name)) is not None)
+def _extreme(
+    files: Iterable[DataFile], extreme: Callable[[pa.Array], pa.Scalar], *, by: str, now: datetime
+) -> datetime | None:
+    """The least or the greatest time up to now in some files; None if there is none."""
+    found = [extreme(batch[by]) for batch in _batches(files, [by], by=by, start=EPOCH, now=now) if batch.num_rows]
+    return extreme(pa.array(found, schema.TIMESTAMP_TYPE)).as_py()
 
 
-def _by_hour(folder: Path, *, start: datetime, now: datetime) -> dict[int, FeedbackOfTime]:
+def _by_hour(location: Location, *, start: datetime, now: datetime) -> dict[int, FeedbackOfTime]:
     rows, clicks = Counter[int](), Counter[int]()
-    days = [start.date() + timedelta(days=offset) for offset in range((now - start).days + 2)]
-    for batch in _batches(folder, days, start=start, now=now):
+    days = day_files(location, start=start.date(), end=now.date() + timedelta(days=1))
+    files = itertools.chain.from_iterable(days.values())
+    for batch in _batches(files, [schema.TIMESTAMP, schema.CLICK], by=schema.TIMESTAMP, start=start, now=now):
         hours = batch[schema.TIMESTAMP].cast(pa.int64()).to_numpy() // US_PER_HOUR
         clicked = pc.fill_null(batch[schema.CLICK], 0).to_numpy()
         for counted, of_hours in ((rows, hours), (clicks, hours[clicked > 0])):
@@ -101,10 +104,12 @@ def _by_hour(folder: Path, *, start: datetime, now: datetime) -> dict[int, Feedb
     return {hour: FeedbackOfTime(rows=rows[hour], clicks=clicks[hour]) for hour in rows}
 
 
-def _batches(folder: Path, days: Iterable[date], *, now: datetime, start: datetime = EPOCH) -> Iterator[pa.RecordBatch]:
-    """Times and clicks of [start, now] in some days' files; files that can't be read are named by the windows."""
-    times = ds.field(schema.TIMESTAMP)
-    inside = (times >= pa.scalar(start, schema.TIMESTAMP_TYPE)) & (times <= pa.scalar(now, schema.TIMESTAMP_TYPE))
-    for file in (file for day in days for file in parquet_files(folder / f"{schema.DATE}={day.isoformat()}")):
+def _batches(
+    files: Iterable[DataFile], columns: list[str], *, by: str, start: datetime, now: datetime
+) -> Iterator[pa.RecordBatch]:
+    """Columns of the rows of [start, now]; a file that can't be read is named by its windows."""
+    wanted = pa.schema([pa.field(name, TYPES[name]) for name in columns])
+    first, last = (pa.scalar(moment, schema.TIMESTAMP_TYPE) for moment in (start, now))
+    for file in files:
         with contextlib.suppress(pa.ArrowException, OSError):
-            yield from ds.dataset(file, schema=COLUMNS, format="parquet").to_batches(filter=inside)
+            yield from file.batches(wanted, where=(ds.field(by) >= first) & (ds.field(by) <= last))

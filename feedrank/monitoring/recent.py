@@ -4,10 +4,10 @@ Only the days, row groups and columns that are asked for are read. Damage is nam
 or is of another schema is skipped, a day without files is missed; each gives a warning.
 """
 
+import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +16,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from feedrank import schema
+from feedrank.delta import Location
 from feedrank.errors import DataError
-from feedrank.tables import conformed, day_of, parquet_files
+from feedrank.monitoring.data_files import DataFile, day_files
+from feedrank.tables import conformed
 
 BATCH_ROWS = 1 << 18
 ARRIVAL = schema.RECEIVED_AT
@@ -28,7 +30,7 @@ ARRIVAL = schema.RECEIVED_AT
 class _Part:
     """Row groups of a file that may hold rows of the range."""
 
-    file: Path
+    file: DataFile
     row_groups: list[int]
     rows: int
 
@@ -37,7 +39,7 @@ class _Part:
 class Source:
     """Rows in [start, end) of a partitioned table, by the time column `by`."""
 
-    directory: Path
+    location: Location
     wanted: pa.Schema
     by: str
     start: datetime
@@ -50,10 +52,10 @@ class Source:
 
     @staticmethod
     def open(
-        directory: Path, *, wanted: pa.Schema, by: str, start: datetime, end: datetime, expected_from: datetime
+        location: Location, *, wanted: pa.Schema, by: str, start: datetime, end: datetime, expected_from: datetime
     ) -> "Source":
         """Looks at the files' footers."""
-        source = Source(directory, wanted, by, start.astimezone(UTC), end.astimezone(UTC), expected_from)
+        source = Source(location, wanted, by, start.astimezone(UTC), end.astimezone(UTC), expected_from)
         source._plan()
         return source
 
@@ -74,25 +76,26 @@ class Source:
             except (DataError, pa.ArrowException, OSError) as error:
                 self.warnings.append(f"skipped: {part.file}: {error}")
         if incomplete:
-            self.warnings.append(f"{self.directory}: {incomplete} rows without {', '.join(keys)} left out")
+            self.warnings.append(f"{self.location}: {incomplete} rows without {', '.join(keys)} left out")
 
     def _plan(self) -> None:
         # A batch that was written around midnight may lie in the folder of the neighbouring day.
-        for day in _days(self.start - timedelta(days=1), self.end + timedelta(days=1)):
-            files = parquet_files(self.directory / f"{schema.DATE}={day.isoformat()}")
-            if not files and self.expected_from.date() <= day <= (self.end - timedelta(microseconds=1)).date():
-                self.warnings.append(f"{self.directory}: no data of {day}; is its writer running?")
-            for file in files:
-                try:
-                    part = self._part(file)
-                except (pa.ArrowException, OSError) as error:
-                    self.warnings.append(f"skipped: {file}: can't be read as Parquet ({error})")
-                else:
-                    if part.row_groups:
-                        self.parts.append(part)
+        first, last = self.start.date() - timedelta(days=1), self.end.date() + timedelta(days=1)
+        days = day_files(self.location, start=first, end=last)
+        for day in _days(self.expected_from, self.end - timedelta(microseconds=1)):
+            if day not in days:
+                self.warnings.append(f"{self.location}: no data of {day}; is its writer running?")
+        for file in itertools.chain.from_iterable(days.values()):
+            try:
+                part = self._part(file)
+            except (pa.ArrowException, OSError) as error:
+                self.warnings.append(f"skipped: {file}: can't be read as Parquet ({error})")
+            else:
+                if part.row_groups:
+                    self.parts.append(part)
 
-    def _part(self, file: Path) -> _Part:
-        with pq.ParquetFile(file) as parquet:
+    def _part(self, file: DataFile) -> _Part:
+        with file.open() as parquet:
             metadata = parquet.metadata
             groups = [index for index in range(metadata.num_row_groups) if self._may_match(metadata.row_group(index))]
             return _Part(file, groups, sum(metadata.row_group(index).num_rows for index in groups))
@@ -111,11 +114,11 @@ class Source:
         return True
 
     def _read(self, part: _Part) -> Iterator[pa.Table]:
-        with pq.ParquetFile(part.file) as parquet:
+        with part.file.open() as parquet:
             # A column that is missing is named by `conformed`.
             names = [name for name in self.wanted.names if name in parquet.schema_arrow.names]
             for batch in parquet.iter_batches(BATCH_ROWS, row_groups=part.row_groups, columns=names):
-                yield self._inside(conformed(pa.Table.from_batches([batch]), self.wanted, file=part.file))
+                yield self._inside(conformed(pa.Table.from_batches([batch]), self.wanted, file=str(part.file)))
 
     def _inside(self, table: pa.Table) -> pa.Table:
         times = table[self.by]
@@ -138,29 +141,24 @@ class FutureRows:
     latest: datetime
 
 
-def future_rows(directory: Path, *, now: datetime, skew_seconds: float) -> FutureRows | None:
+def future_rows(location: Location, *, now: datetime, skew_seconds: float) -> FutureRows | None:
     """Rows of a log stamped later than now, beyond the allowed skew of clocks; None when there are none.
 
     No window holds them, so they are looked for in the folders of all days from yesterday on.
     """
     limit = now.astimezone(UTC) + timedelta(seconds=skew_seconds)
-    found = [
-        times
-        for folder in directory.glob(f"{schema.DATE}=*")
-        if (day := day_of(folder.name)) is not None and day >= limit.date() - timedelta(days=1)
-        for file in parquet_files(folder)
-        if len(times := _times_after(file, limit))
-    ]
+    days = day_files(location, start=limit.date() - timedelta(days=1))
+    found = [times for file in itertools.chain.from_iterable(days.values()) if len(times := _times_after(file, limit))]
     if not found:
         return None
     return FutureRows(rows=sum(map(len, found)), latest=max(pc.max(times).as_py() for times in found))
 
 
-def _times_after(file: Path, limit: datetime) -> pa.ChunkedArray:
+def _times_after(file: DataFile, limit: datetime) -> pa.ChunkedArray:
     """The later timestamps of a file; row groups without any are not read."""
     times = pa.schema([pa.field(schema.TIMESTAMP, schema.TIMESTAMP_TYPE)])
     later = ds.field(schema.TIMESTAMP) > pa.scalar(limit, schema.TIMESTAMP_TYPE)
     try:
-        return ds.dataset(file, schema=times, format="parquet").to_table(filter=later)[schema.TIMESTAMP]
+        return pa.Table.from_batches(file.batches(times, where=later), times)[schema.TIMESTAMP]
     except (pa.ArrowException, OSError):  # reading its window names a file that can't be read
         return pa.chunked_array([], schema.TIMESTAMP_TYPE)

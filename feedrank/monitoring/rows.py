@@ -8,7 +8,6 @@ stream by. All times of the log are those of arrival.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from feedrank import schema
 from feedrank.config.monitoring import MonitoringConfig
+from feedrank.delta import Location
 from feedrank.monitoring.feedback import Joined, join_feedback, without_duplicates
 from feedrank.monitoring.recent import ARRIVAL, Source
 from feedrank.monitoring.sampling import chosen_users
@@ -57,8 +57,8 @@ LATENCY_EDGES_MS = np.geomspace(0.001, 1e6, 4_001)
 class Sources:
     """Where the recent data lies; both are partitioned by date."""
 
-    predictions: Path
-    feedback: Path
+    predictions: Location
+    feedback: Location
 
 
 @dataclass(frozen=True)
