@@ -111,8 +111,9 @@ def _version_families(workers: list[Counts]) -> Iterator[Metric]:
     for name, text in (
         ("rankings", "Rankings answered."),
         ("items", "Items scored."),
-        ("unknown_users", "Rankings for a user that neither model nor snapshot know."),
-        ("unknown_items", "Scored items that neither model nor snapshot know."),
+        ("unknown_users", "Rankings for a user that the model has no embedding of."),
+        ("unknown_items", "Scored items that the snapshot knows and the model has no embedding of."),
+        ("unseen_items", "Scored items that the snapshot has no history of."),
     ):
         family = CounterMetricFamily(f"feedrank_{name}", text, labels=["model_version"])
         for version, parts in of.items():

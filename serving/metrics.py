@@ -33,6 +33,7 @@ class VersionCounts(msgspec.Struct):
     items: int = 0
     unknown_users: int = 0
     unknown_items: int = 0
+    unseen_items: int = 0
     latency_seconds: float = 0.0
     buckets: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BOUNDS_MS) + 1))
 
@@ -91,6 +92,7 @@ class Metrics:
         counts.items += len(ranking.item_ids)
         counts.unknown_users += ranking.unknown_user
         counts.unknown_items += ranking.unknown_items
+        counts.unseen_items += ranking.unseen_items
         counts.latency_seconds += latency_ms / 1000
         counts.buckets[bisect.bisect_left(BOUNDS_MS, latency_ms)] += 1
         self.last_prediction = time.time()

@@ -55,7 +55,7 @@ SCHEMAS: dict[str, Any] = {
     ),
     "Health": _object(
         {
-            "status": {"enum": ["ok", "degraded", "not_ready", "draining"]},
+            "status": {"enum": ["healthy", "degraded", "not_ready", "draining"]},
             "model_version": _TEXT_OR_NULL,
             "model_loaded_at": _TEXT_OR_NULL,
             "uptime_seconds": _NUMBER,

@@ -137,7 +137,7 @@ class Service:
     def health(self) -> dict[str, Any]:
         """The body of `GET /health`."""
         loaded, problems, last = self.loader.current, self.problems(), self.metrics.last_prediction
-        status = "degraded" if problems else "ok"
+        status = "degraded" if problems else "healthy"
         if loaded is None:
             status = "not_ready"
         if self.draining:

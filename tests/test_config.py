@@ -214,3 +214,9 @@ def test_overrides_win_over_the_environment(tmp_path):
 def test_a_wrong_override_is_named(tmp_path):
     message = refusal(tmp_path, overrides={"model.training.epochs": "many"})
     assert "config_overrides: model.training.epochs" in message
+
+
+@pytest.mark.parametrize("key", ["hidden_dims", "user_tower_dims", "item_tower_dims"])
+def test_a_tower_that_does_not_end_in_the_embedding_is_refused_by_its_key(tmp_path, key):
+    write(tmp_path, "model", f"{{embedding_dim: 8, hidden_dims: [8], {key}: [16, 4]}}\n")
+    assert f"the last of {key} (4) must be embedding_dim (8)" in refusal(tmp_path)

@@ -77,6 +77,8 @@ class ModelConfig(Section):
     model_type: ModelType = "two_tower"
     embedding_dim: int = Field(default=128, ge=1)
     hidden_dims: tuple[int, ...] = Field(default=(256, 128), min_length=1)
+    user_tower_dims: tuple[int, ...] | None = Field(default=None, description="of two_tower; hidden_dims if null")
+    item_tower_dims: tuple[int, ...] | None = Field(default=None, description="likewise")
     cross_hidden_dim: int = Field(default=64, ge=1, description="width of two_tower's context and cross-feature term")
     dropout: float = Field(default=0.3, ge=0, lt=1)
     training: TrainingConfig = TrainingConfig()
@@ -84,11 +86,22 @@ class ModelConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     registry: RegistryConfig = RegistryConfig()
 
+    @property
+    def tower_dims(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Layers of the user's and of the item's tower."""
+        return self.user_tower_dims or self.hidden_dims, self.item_tower_dims or self.hidden_dims
+
     @model_validator(mode="after")
     def _towers_end_in_embeddings(self) -> "ModelConfig":
-        if self.model_type == "two_tower" and self.hidden_dims[-1] != self.embedding_dim:
-            raise ValueError(
-                f"two_tower adds the embedding to its tower's output: the last of hidden_dims ({self.hidden_dims[-1]}) "
-                f"must be embedding_dim ({self.embedding_dim})"
-            )
+        for key, own, dims in zip(
+            ("user_tower_dims", "item_tower_dims"),
+            (self.user_tower_dims, self.item_tower_dims),
+            self.tower_dims,
+            strict=True,
+        ):
+            if self.model_type == "two_tower" and dims[-1] != self.embedding_dim:
+                raise ValueError(
+                    f"two_tower adds the embedding to its tower's output: the last of {key if own else 'hidden_dims'} "
+                    f"({dims[-1]}) must be embedding_dim ({self.embedding_dim})"
+                )
         return self

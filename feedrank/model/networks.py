@@ -71,9 +71,9 @@ class TwoTower(Ranker):
 
     def __init__(self, config: ModelConfig, *, num_users: int, num_items: int) -> None:
         super().__init__(config, num_users=num_users, num_items=num_items)
-        dim, hidden = config.embedding_dim, config.hidden_dims
-        self.user_tower = _mlp([dim + len(USER_TOWER_COLUMNS), *hidden], config.dropout)
-        self.item_tower = _mlp([dim + len(ITEM_TOWER_COLUMNS), *hidden], config.dropout)
+        dim, (user_dims, item_dims) = config.embedding_dim, config.tower_dims
+        self.user_tower = _mlp([dim + len(USER_TOWER_COLUMNS), *user_dims], config.dropout)
+        self.item_tower = _mlp([dim + len(ITEM_TOWER_COLUMNS), *item_dims], config.dropout)
         self.cross = _mlp([NUM_INPUTS, config.cross_hidden_dim, 1], 0.0)
 
     def forward(self, user_rows: Tensor, item_rows: Tensor, inputs: Tensor) -> Tensor:

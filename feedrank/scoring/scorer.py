@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from feedrank import schema
 from feedrank.features.events import Ints
@@ -36,6 +37,10 @@ from feedrank.scoring.layers import (
     transposed_layers,
 )
 
+Flags = npt.NDArray[np.uint8]
+NO_EMBEDDING, NO_HISTORY = 1, 2
+"""What model and snapshot lack of an item or a user."""
+
 
 class Ranking(NamedTuple):  # quicker to make than a frozen dataclass
     """The items of a request from best to worst, with what they were ranked by."""
@@ -51,7 +56,11 @@ class Ranking(NamedTuple):  # quicker to make than a frozen dataclass
     item_matrix: Floats
     """[items, MATRIX_COLUMNS] (`features.py`), in the order of the request."""
     unknown_user: bool
+    """The model has no embedding of the user."""
     unknown_items: int
+    """Items that the model has no embedding of although the snapshot knows them: they are newer than the model."""
+    unseen_items: int
+    """Items that the snapshot has no history of."""
 
     def features(self) -> Floats:
         """The features used, [items, features] in the order of `schema.FEATURES`, items by rank."""
@@ -121,6 +130,10 @@ class Scorer:
     state: OnlineState
     logits: Logits
     default_device: int
+    user_lacks: Flags
+    """By user row, [users + 1]."""
+    item_lacks: Flags
+    """By item row, [items + 1]."""
 
     @staticmethod
     def build(bundle: ModelBundle, snapshot: Snapshot) -> "Scorer":
@@ -132,7 +145,10 @@ class Scorer:
         item_rows = np.append(rows_of(bundle.arrays[ITEM_IDS], items.ids), len(bundle.arrays[ITEM_IDS]))
         build = _two_tower if bundle.config.model_type == "two_tower" else _deep_mlp
         device = schema.DEVICES.index(snapshot.info.most_common_device)
-        return Scorer(users, items, state, build(bundle.arrays, state, user_rows, item_rows), device)
+        logits = build(bundle.arrays, state, user_rows, item_rows)
+        user_lacks = _lacks(users, bundle.arrays[USER_IDS], snapshot.users.ids)
+        item_lacks = _lacks(items, bundle.arrays[ITEM_IDS], snapshot.items.ids)
+        return Scorer(users, items, state, logits, device, user_lacks, item_lacks)
 
     def rank(self, user_id: int, item_ids: Sequence[int] | Ints, *, time_us: int, device: int | None = None) -> Ranking:
         """Ranks distinct items for a user at a time (µs since 1970, UTC) on a device (index into `schema.DEVICES`).
@@ -146,6 +162,8 @@ class Scorer:
         matrix = self.state.items(user_row, item_rows, time_us, shared)
         scores = _sigmoid(self.logits(user_row, item_rows, shared, matrix[:, NUM_ITEM_FEATURES:]))
         order = (-scores).argsort(kind="stable")
+        lacks = self.item_lacks.take(item_rows)
+        lacking = np.count_nonzero(lacks) > 0  # seldom so, and quicker than to count both
         return Ranking(
             user_id=user_id,
             time_us=time_us,
@@ -154,9 +172,19 @@ class Scorer:
             shared=shared,
             order=order,
             item_matrix=matrix,
-            unknown_user=user_row == len(self.users.ids),
-            unknown_items=int(np.count_nonzero(item_rows == len(self.items.ids))),
+            unknown_user=bool(self.user_lacks[user_row] & NO_EMBEDDING),
+            unknown_items=int(np.count_nonzero(lacks == NO_EMBEDDING)) if lacking else 0,
+            unseen_items=int(np.count_nonzero(lacks & NO_HISTORY)) if lacking else 0,
         )
+
+
+def _lacks(index: IdIndex, embedded: Ints, seen: Ints) -> Flags:
+    """`NO_EMBEDDING` and `NO_HISTORY` of each row; the last is that of an id that is in neither."""
+    lacks = np.zeros(len(index.ids) + 1, dtype=np.uint8)
+    for flag, ids in ((NO_EMBEDDING, embedded), (NO_HISTORY, seen)):
+        lacks[:-1] |= flag * (rows_of(ids, index.ids) == len(ids)).astype(np.uint8)
+        lacks[-1] |= flag
+    return lacks
 
 
 def _sigmoid(logits: Floats) -> Floats:

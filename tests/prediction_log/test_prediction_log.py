@@ -57,6 +57,7 @@ def ranking(user_id: int = 1, *, items: int = 3, moment: datetime = NOON, seed: 
         item_matrix=matrix,
         unknown_user=False,
         unknown_items=0,
+        unseen_items=0,
     )
 
 

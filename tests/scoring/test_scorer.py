@@ -1,5 +1,7 @@
 """The online scorer equals the plain definitions: features to float32, scores to 1e-5, for both model types."""
 
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -10,7 +12,7 @@ from benchmarks.predict_bundle import END, Size, write_random_bundle
 from feedrank import schema
 from feedrank.config.model import ModelConfig
 from feedrank.features.online import online_features
-from feedrank.model.bundle import ModelBundle, load_bundle
+from feedrank.model.bundle import ITEM_IDS, USER_IDS, ModelBundle, load_bundle
 from feedrank.scoring import Ranking, Scorer
 from feedrank.scoring.index import IdIndex
 
@@ -22,6 +24,7 @@ CONFIGS = [
     ModelConfig(model_type="deep_mlp"),
     ModelConfig(model_type="two_tower", embedding_dim=5, hidden_dims=(5,), cross_hidden_dim=3),
     ModelConfig(model_type="deep_mlp", embedding_dim=5, hidden_dims=(9, 8, 7)),
+    ModelConfig(embedding_dim=5, user_tower_dims=(7, 5), item_tower_dims=(6, 8, 5), cross_hidden_dim=3),
 ]
 
 
@@ -75,11 +78,23 @@ def test_a_time_before_the_cut_off_changes_only_hour_and_weekday(scorer):
 def test_unknown_ids_are_scored_and_counted(scorer):
     ranking = scorer.rank(2**63 - 1, [1, 10**12, 2**62], time_us=END_US)
     assert ranking.unknown_user
-    assert ranking.unknown_items == 2
+    assert (ranking.unknown_items, ranking.unseen_items) == (0, 2), "the snapshot does not know them, either"
     assert np.isfinite(ranking.scores).all()
     known = scorer.rank(3, [1], time_us=END_US)
     assert not known.unknown_user
-    assert known.unknown_items == 0
+    assert (known.unknown_items, known.unseen_items) == (0, 0)
+
+
+def test_items_that_are_newer_than_the_model_are_unknown(bundle):
+    """The nightly snapshot knows every item that was shown, so only the embeddings tell a stale model."""
+    kept = {USER_IDS: bundle.arrays[USER_IDS][:2], ITEM_IDS: bundle.arrays[ITEM_IDS][:3]}
+    stale = dataclasses.replace(bundle, arrays=bundle.arrays | kept)
+    newer = bundle.arrays[ITEM_IDS][3:8].tolist()
+    known = kept[ITEM_IDS].tolist()
+    ranking = Scorer.build(stale, bundle.snapshot).rank(
+        int(bundle.arrays[USER_IDS][2]), [*known, *newer, 10**12], time_us=END_US
+    )
+    assert (ranking.unknown_user, ranking.unknown_items, ranking.unseen_items) == (True, 5, 1)
 
 
 def test_ties_keep_the_order_of_the_request(scorer):

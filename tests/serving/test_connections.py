@@ -58,7 +58,7 @@ def test_an_offer_to_upgrade_is_ignored_wherever_the_segments_end(
         connection.send(bytes([byte]) for byte in data)
         assert connection.reply().status == 200
         connection.send([request("/health", method="GET")])
-        assert connection.reply("GET").json()["status"] == "ok"
+        assert connection.reply("GET").json()["status"] == "healthy"
 
 
 @pytest.mark.parametrize("path", GET_PATHS)

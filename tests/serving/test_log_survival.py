@@ -77,7 +77,7 @@ def test_a_log_folder_that_cannot_be_written_costs_nothing_but_patience(models, 
         assert predictor.health()["status"] == "degraded"
         assert predictor.metric("feedrank_log_spool_bytes") > 0
         (tmp_path / "log").unlink()
-        predictor.wait(lambda: predictor.health()["status"] == "ok", seconds=40)
+        predictor.wait(lambda: predictor.health()["status"] == "healthy", seconds=40)
         predictor.stop()
     assert_logged_once(predictor, answered)
 
@@ -150,4 +150,4 @@ def test_a_damaged_spool_file_is_kept_and_shows_until_it_is_dealt_with(models, t
         assert 1 in users
         assert len(users) == 2
         aside.unlink()
-        predictor.wait(lambda: predictor.health()["status"] == "ok")
+        predictor.wait(lambda: predictor.health()["status"] == "healthy")

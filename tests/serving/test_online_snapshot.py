@@ -60,7 +60,7 @@ def assert_served_but_degraded(predictor: Predictor, model: Path, reason: str, *
 def test_a_model_is_served_and_healthy_while_no_snapshot_was_published(models, tmp_path):
     with running(tmp_path / "run", models["v1.0.0"], "--snapshot", str(tmp_path / "online" / "current")) as predictor:
         assert predictor.predict(1, [1]).status_code == 200
-        assert (predictor.health()["status"], predictor.metric("feedrank_snapshot_failing")) == ("ok", 0)
+        assert (predictor.health()["status"], predictor.metric("feedrank_snapshot_failing")) == ("healthy", 0)
 
 
 @pytest.mark.parametrize("how", ["of the next schema", "truncated"])
@@ -79,7 +79,7 @@ def test_a_predictor_starts_with_its_models_snapshot_while_the_published_one_can
         assert reason in answer.json()["snapshot_problem"]
         good = later(model / "snapshot", tmp_path / "good")
         point(current, good)
-        predictor.wait(lambda: predictor.health()["status"] == "ok", seconds=20)
+        predictor.wait(lambda: predictor.health()["status"] == "healthy")
         assert predictor.health()["snapshot_cutoff"] == cutoff(good)
         predictor.wait(lambda: predictor.metric("feedrank_snapshot_failing") == 0)
 
@@ -121,9 +121,9 @@ def test_a_failing_snapshot_slows_no_rollback_and_a_bad_model_is_not_blamed_on_i
         for _ in range(8):
             predictor.http.post("/admin/reload", timeout=60)  # the next try by itself is minutes away
         point(champion, models["v1.0.1"])
-        predictor.wait(lambda: predictor.health()["model_version"] == "v1.0.1", seconds=15)
+        predictor.wait(lambda: predictor.health()["model_version"] == "v1.0.1")
         point(current, later(models["v1.0.1"] / "snapshot", tmp_path / "good"))
-        predictor.wait(lambda: predictor.health()["status"] == "ok", seconds=15)
+        predictor.wait(lambda: predictor.health()["status"] == "healthy")
         (tmp_path / "empty").mkdir()
         point(champion, tmp_path / "empty")
         predictor.wait(lambda: predictor.health()["problems"])

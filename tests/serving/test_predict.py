@@ -130,7 +130,7 @@ def test_another_method_is_refused(predictor: Predictor):
 def test_health_says_who_answers_since_when(predictor: Predictor):
     predictor.predict(1, [1])
     health = predictor.health()
-    assert health["status"] == "ok"
+    assert health["status"] == "healthy"
     assert health["model_version"] == "v1.0.0"
     assert health["uptime_seconds"] > 0
     assert health["problems"] == []
@@ -146,7 +146,7 @@ def test_metrics_count_requests_items_and_errors(predictor: Predictor):
             predictor.metric("feedrank_errors_total", kind="invalid"),
             predictor.metric("feedrank_items_total", model_version="v1.0.0"),
             predictor.metric("feedrank_unknown_users_total", model_version="v1.0.0"),
-            predictor.metric("feedrank_unknown_items_total", model_version="v1.0.0"),
+            predictor.metric("feedrank_unseen_items_total", model_version="v1.0.0"),
             predictor.metric("feedrank_ranking_seconds_count", model_version="v1.0.0"),
         ]
 

@@ -97,7 +97,7 @@ def test_a_model_that_cannot_be_used_keeps_the_old_one_serving_and_shows(models,
         assert predictor.http.post("/admin/reload").status_code == 409
         link.symlink_to(models["v1.0.1"])
         assert predictor.http.post("/admin/reload", timeout=60).json()["model_version"] == "v1.0.1"
-        assert predictor.health()["status"] == "ok"
+        assert predictor.health()["status"] == "healthy"
 
 
 def test_online_features_are_those_published_once_they_are_newer_than_the_models(models, tmp_path):
