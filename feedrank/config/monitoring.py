@@ -99,6 +99,9 @@ class PerformanceConfig(Section):
     p99_ms: float = Field(default=100.0, gt=0)
     max_error_rate: float = Field(default=0.01, ge=0, lt=1)
     metrics_url: str = Field(default="", description="the predictor's /metrics, for its error rate; empty: not read")
+    max_volume_loss: float = Field(
+        default=0.9, gt=0, lt=1, description="fall of the number of predictions against earlier windows"
+    )
     max_feedback_loss: float = Field(
         default=0.5, gt=0, lt=1, description="fall of the share of requests with feedback against earlier windows"
     )

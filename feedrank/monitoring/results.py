@@ -150,6 +150,7 @@ class Alarm(Result):
     """Still so in the latest window."""
     window_end: datetime
     flagged_windows: int
+    """0 of what has stopped to arrive, whose reason says since when."""
     since: datetime
     """End of the first of the flagged windows; of what has stopped to arrive, the latest arrival."""
     reason: str
@@ -157,7 +158,7 @@ class Alarm(Result):
     @property
     def sentence(self) -> str:
         """What happened, since when, and what to do."""
-        since = "" if self.kind == "arrival" else f"; since {self.since:%Y-%m-%d %H:%M} UTC"
+        since = f"; since {self.since:%Y-%m-%d %H:%M} UTC" if self.flagged_windows else ""
         return f"{self.reason}{since}; {WHAT_TO_DO[self.kind]}"
 
 

@@ -18,6 +18,7 @@ import json
 import math
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -38,13 +39,14 @@ from feedrank.monitoring.results import (
     Alarm,
     AlertReport,
     MonitoringResult,
+    Signal,
     TriggerDecision,
     WindowResult,
 )
 from feedrank.monitoring.rows import Sources
 from feedrank.monitoring.schedule import due_windows
 from feedrank.monitoring.silence import silence_alarms
-from feedrank.monitoring.traffic import error_rate_signal
+from feedrank.monitoring.traffic import error_rate_signal, volume_signal
 from feedrank.monitoring.triggers import NOT_STARTED, RetrainingLog
 from feedrank.monitoring.verdict import finding, verdict
 from feedrank.monitoring.window import Evaluation, evaluate_window
@@ -191,18 +193,22 @@ def _judge_windows(
     due = due_windows(judged, arrivals=arrivals, now=now, config=config)
     evaluations = []
     for window in due:
-        usual = histories.usual_value(
-            history, "feedback_share", model_version=version, before=window.end, windows=USUAL_WINDOWS
+        share, volume = (
+            histories.usual_value(history, name, model_version=version, before=window.end, windows=USUAL_WINDOWS)
+            for name in ("feedback_share", "volume")
         )
         evaluation = evaluate_window(
             window.end,
             reference=reference,
             engine=engine,
             sources=sources,
-            usual_feedback_share=usual,
+            usual_feedback_share=share,
             feedback_until=arrivals.latest_feedback,
             config=config,
             now=now,
+        )
+        evaluation = _with(
+            evaluation, volume_signal(evaluation.result.predictions, usual=volume, config=config.performance)
         )
         evaluations.append(_with_error_rate(evaluation, config) if window is due[-1] else evaluation)
         result = evaluations[-1].result
@@ -227,7 +233,7 @@ def _with_error_rate(evaluation: Evaluation, config: MonitoringConfig) -> Evalua
     url = config.performance.metrics_url
     if not url:
         return evaluation
-    result, warnings = evaluation.result, list(evaluation.result.warnings)
+    warnings = list(evaluation.result.warnings)
     rate, requests = None, 0
     try:
         request = urllib.request.Request(url, headers={"Accept": "application/json"})
@@ -236,9 +242,15 @@ def _with_error_rate(evaluation: Evaluation, config: MonitoringConfig) -> Evalua
         rate, requests = float(metrics["error_rate"]), int(metrics["requests_total"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         warnings.append(f"{url}: the predictor's metrics could not be read ({type(error).__name__}: {error})")
-    signal = error_rate_signal(rate, requests=requests, config=config.performance)
-    updated = result.model_copy(update={"signals": [*result.signals, signal], "warnings": warnings})
-    return Evaluation(updated, evaluation.sample)
+    return _with(evaluation, error_rate_signal(rate, requests=requests, config=config.performance), warnings=warnings)
+
+
+def _with(evaluation: Evaluation, signal: Signal, *, warnings: Sequence[str] | None = None) -> Evaluation:
+    """The evaluation with one more signal."""
+    result = evaluation.result
+    warned = result.warnings if warnings is None else list(warnings)
+    updated = result.model_copy(update={"signals": [*result.signals, signal], "warnings": warned})
+    return replace(evaluation, result=updated)
 
 
 def _trigger(

@@ -46,6 +46,20 @@ def error_rate_signal(error_rate: float | None, *, requests: int, config: Perfor
     )
 
 
+def volume_signal(predictions: int, *, usual: float | None, config: PerformanceConfig) -> Signal:
+    """Verdict on the number of predictions against earlier windows; only a fall is one."""
+    loss = None if usual is None else max(0.0, 1 - predictions / usual) if usual else 0.0
+    return _signal(
+        "volume",
+        kind="arrival",
+        value=float(predictions),
+        effect=0.0 if loss is None else loss,
+        threshold=config.max_volume_loss,
+        rows=predictions,
+        reason=f"only {predictions} predictions have arrived in the window; usual are {usual or 0:.0f}",
+    )
+
+
 def feedback_due(hours: Sequence[HourCounts], *, end: datetime) -> datetime:
     """The time by which nearly all requests of a window were made: what feedback must reach for a verdict on it."""
     wanted = NEARLY_ALL * sum(hour.requests for hour in hours)

@@ -19,6 +19,7 @@ from feedrank.monitoring.traffic import (
     feedback_signals,
     latency_signal,
     measure_visits,
+    volume_signal,
     waiting,
 )
 
@@ -58,6 +59,15 @@ def test_feedback_that_stops_or_falls_to_less_than_half_of_the_usual_is_flagged(
     assert share(hours(*[20] * 24), None).status == "ok"
     assert share(hours(*[0] * 24), None).status == "drift"
     assert share(hours(9), None).status == "not_enough_data"
+
+
+def test_hardly_any_predictions_are_flagged_and_more_than_usual_are_not() -> None:
+    volumes = {1_000: "ok", 30_000: "ok", 99: "drift", 0: "drift"}
+    for predictions, status in volumes.items():
+        assert volume_signal(predictions, usual=1_000, config=CONFIG.performance).status == status
+    assert volume_signal(0, usual=None, config=CONFIG.performance).status == "ok"
+    found = volume_signal(99, usual=1_000, config=CONFIG.performance)
+    assert found.reason == "only 99 predictions have arrived in the window; usual are 1000"
 
 
 def test_hours_whose_feedback_is_not_due_do_not_lower_the_share() -> None:
