@@ -1,7 +1,11 @@
 """On call: the lines of the runbook, as they are written there, change what is served."""
 
 import os
+import re
+import shlex
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +17,7 @@ pytestmark = pytest.mark.cluster
 
 
 def line_of_the_runbook(beginning: str, *, has: str = "") -> str:
-    """A line to copy that begins so, for the demo's cluster and namespace."""
+    """A line to copy that begins so."""
     text = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
     lines = [line.strip() for line in text.splitlines() if line.startswith(f"    {beginning}") and has in line]
     return lines[0]
@@ -25,16 +29,34 @@ def run(cluster: Cluster, line: str) -> None:
     subprocess.run(command, check=True, env=os.environ | {"USER": "on-call"})
 
 
-def test_a_promotion_and_a_rollback_by_the_documented_lines(cluster: Cluster, demo: KindDemoSummary) -> None:
+def from_a_laptop(beginning: str, version: str, *, has: str = "") -> subprocess.CompletedProcess[str]:
+    """A line of the runbook for the command line, for the demo's cluster and another version."""
+    _, *words = shlex.split(line_of_the_runbook(beginning, has=has).replace("CONTEXT", CONTEXT))
+    words = [version if re.fullmatch(r"v\d+\.\d+\.\d+", word) else word for word in words]
+    feedrank = str(Path(sys.executable).with_name("feedrank"))
+    return subprocess.run([feedrank, *words], capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_a_promotion_from_a_laptop_and_a_rollback_by_the_line_for_kubectl(
+    cluster: Cluster, demo: KindDemoSummary
+) -> None:
     before = cluster.served_version()
     assert before != demo.retrained_version
-    cluster.kubectl("delete", "job", "promote-now", "rollback-now", "--ignore-not-found")
-    promote = line_of_the_runbook("kubectl create job --from=cronjob/feedrank-promote", has="FEEDRANK_PROMOTE_VERSION")
-    run(cluster, promote.replace("v1.0.4", demo.retrained_version))
-    cluster.wait_for_job("promote-now")
+    done = from_a_laptop("feedrank promote", demo.retrained_version)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"promotion to {demo.retrained_version} done: {demo.retrained_version} is served" in done.stdout
     assert cluster.served_version() == demo.retrained_version
 
+    cluster.kubectl("delete", "job", "rollback-now", "--ignore-not-found")
     run(cluster, line_of_the_runbook("kubectl create job --from=cronjob/feedrank-rollback rollback-now"))
     run(cluster, line_of_the_runbook("kubectl wait"))
     assert f"rollback to {before} done: {before} is served" in cluster.kubectl("logs", "job/rollback-now")
+    assert cluster.served_version() == before
+
+
+def test_a_rollback_from_a_laptop_that_can_not_be_says_why_and_fails(cluster: Cluster) -> None:
+    before = cluster.served_version()
+    done = from_a_laptop("feedrank rollback", "v9.9.9", has="--to")
+    assert done.returncode == 1
+    assert "v9.9.9" in done.stdout and "has failed" in done.stderr
     assert cluster.served_version() == before

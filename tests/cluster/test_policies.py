@@ -54,6 +54,8 @@ def reached(cluster: Cluster, *, name: str, labels: dict[str, str]) -> set[str]:
     [
         ("monitor", {"predictor", "mlflow", "alerts", "kubernetes"}),
         ("retraining", {"predictor", "mlflow", "alerts", "kubernetes"}),
+        ("rollback", {"predictor", "mlflow", "alerts", "kubernetes"}),
+        ("promote", {"predictor", "mlflow", "alerts", "kubernetes"}),
         ("etl", {"alerts"}),
         ("predictor", {"alerts"}),
         ("mlflow", {"alerts"}),
