@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -73,7 +73,7 @@ def test_a_backfill_uses_what_had_happened_by_each_date(run_dir, tmp_path):
     for day in (30, 31):
         (features,) = (tmp_path / "backfill" / f"date=2024-10-{day}").glob("pipelines/*/compute-features/features")
         assert [found for found, _ in partition_days(features)][-1] == date(2024, 10, day)
-        assert load_snapshot(features / "snapshot").info.cutoff.date() == date(2024, 10, day)
+        assert load_snapshot(features / "snapshot").info.cutoff.date() == date(2024, 10, day) + timedelta(days=1)
         assert read_partitioned(features, end=date(2024, 10, 30)).equals(everything)
     wrong_order = run("backfill", "--from", "2024-10-31", "--to", "2024-10-30", "--run-dir", tmp_path)
     assert_refused(wrong_order, "--from 2024-10-31 is after --to 2024-10-30")

@@ -1,7 +1,7 @@
 """Properties of the features: no leakage, parity of online and offline, order invariance, and a plain reference."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedrank import schema
-from feedrank.config.data import FeatureConfig
+from feedrank.config.data import DataConfig, FeatureConfig
 from feedrank.errors import BundleError, DataError
 from feedrank.features.offline import compute_features
 from feedrank.features.online import online_features
 from feedrank.features.snapshot import load_snapshot, publish_snapshot, save_snapshot, take_snapshot
 from feedrank.model.bundle import feature_matrix
-from feedrank.tables import timestamps_us
+from feedrank.stages import build_features
+from feedrank.tables import timestamps_us, write_partitioned
 
 CONFIG = FeatureConfig()
 START_US = round(datetime(2024, 3, 1, tzinfo=UTC).timestamp() * 1_000_000)
@@ -305,3 +306,14 @@ def test_an_unknown_device_is_named():
     table = table.set_column(table.schema.get_field_index(schema.DEVICE), schema.DEVICE, pa.array(["watch"]))
     with pytest.raises(DataError, match="watch"):
         compute_features(table, config=CONFIG)
+
+
+@pytest.mark.parametrize(("hours_later", "day"), [(2, 2), (30, 3), (24 * 365, 3)])
+def test_the_snapshot_of_the_stage_is_of_a_midnight_that_is_past_and_holds_whole_days(tmp_path, hours_later, day):
+    """The last rows are of 2 March, 00:00 to 02:00: an export at night brings some of the day that has just begun."""
+    table = table_of([(1, 1, half_hour, False, 0.0, 0, None) for half_hour in range(52)])
+    write_partitioned(table, tmp_path / "clean")
+    now = datetime(2024, 3, 2, tzinfo=UTC) + timedelta(hours=hours_later)
+    build_features(tmp_path / "clean", output=tmp_path / "features", config=DataConfig(), now=now)
+    info = load_snapshot(tmp_path / "features" / "snapshot").info
+    assert (info.cutoff, info.impressions) == (datetime(2024, 3, day, tzinfo=UTC), 48 if day == 2 else 52)
