@@ -16,7 +16,6 @@ from feedrank.config.monitoring import (
     WindowConfig,
 )
 from feedrank.config.promotion import ComparisonConfig
-from feedrank.schema import RECENCY_SCORE
 
 PolicyName = Literal["frozen", "loop", "informed", "random", "popularity", "oracle"]
 
@@ -40,10 +39,9 @@ within a feed's top the differences, and so the AUC, are smaller."""
 QUICK_MONITORING = MonitoringConfig(
     reference=ReferenceConfig(days=7),
     window=WindowConfig(step_hours=6),
-    drift=DriftConfig(engine="scipy", thresholds={RECENCY_SCORE: 0.6}),
+    drift=DriftConfig(engine="scipy"),
     retraining=RetrainingConfig(recent_days=6, replay_share=0.7, cool_down_hours=48),
 )
-"""The online features are a day old at most, training's are not: users who come twice a day differ in recency."""
 
 LENIENT_COMPARISON = ComparisonConfig(
     max_auc_loss=0.03,
