@@ -11,6 +11,7 @@ from components.images import IMAGES
 def promote(
     registration: dsl.Input[dsl.Markdown],
     *,
+    evaluated: dsl.Input[dsl.Model],
     validated: dsl.Input[dsl.Dataset],
     features: dsl.Input[dsl.Dataset],
     decision: dsl.Output[dsl.Markdown],
@@ -36,6 +37,7 @@ def promote(
         request = TriggerDecision.model_validate(trigger)
         result = promote_if_better(
             promoter.registry.version(int(registration.metadata["number"])),
+            evaluated=Path(evaluated.path),
             trigger=request,
             interactions=Path(validated.path) / "clean",
             features=Path(features.path),

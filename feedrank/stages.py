@@ -3,20 +3,19 @@
 Folders of a run:
 
     interactions/  raw interactions            features/    feature table, split.json and snapshot/
-    validated/     clean/, quarantine/, report  model/       the model bundle and epochs.json
+    validated/     clean/, quarantine/, report  model/       the bundle of the held-out fit, which is judged
     evaluation/    evaluation.json, plots, report
+    refitted/      the bundle of the fit on all rows, which is registered and served
 """
 
 import json
-import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from time import perf_counter
 from typing import Any, TypeVar
-from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
 import pyarrow as pa
@@ -27,8 +26,9 @@ from pydantic import BaseModel
 from feedrank import schema, storage
 from feedrank.config import Config
 from feedrank.config.data import DataConfig, GeneratorConfig
-from feedrank.config.model import ModelConfig
+from feedrank.config.model import Gates, ModelConfig
 from feedrank.data.generator import World, generate
+from feedrank.data.links import link_file, link_tree
 from feedrank.data.split import Split, load_split, save_split, split_by_time
 from feedrank.errors import ConfigError, DataError
 from feedrank.evaluation.evaluate import Evaluation, evaluate
@@ -39,12 +39,13 @@ from feedrank.model.bundle import (
     EPOCHS_FILE,
     REFERENCE_FOLDER,
     SNAPSHOT_FOLDER,
-    DateRange,
+    EvaluatedFit,
     ModelMetadata,
     load_bundle,
     seal,
     write_bundle,
 )
+from feedrank.model.lineage import metadata_of, span_of
 from feedrank.registered_model import RegisteredModel
 from feedrank.registry import Registry
 from feedrank.tables import (
@@ -56,7 +57,6 @@ from feedrank.tables import (
     write_partitioned,
 )
 
-UNREGISTERED_VERSION = "v0.0.0"
 EVALUATION_FILE = "evaluation.json"
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -191,7 +191,8 @@ def train_ranker(
     """
     from feedrank.model.training import Trainer
 
-    split, train, validation, test = load_features(features)
+    started = perf_counter()
+    _, train, validation, test = load_features(features)
     snapshot = load_snapshot(features / SNAPSHOT_FOLDER)
     checkpoint = output.with_name(f".{output.name}.checkpoint")
     with storage.new_directory(output) as fresh:
@@ -203,23 +204,12 @@ def train_ranker(
             on_epoch=on_epoch,
             on_batch=on_batch,
         ).run()
-        data_fingerprint = fingerprint_of(train)
-        metadata = ModelMetadata(
-            model_id=str(uuid5(NAMESPACE_URL, data_fingerprint + config.model.model_dump_json())),
-            model_version=UNREGISTERED_VERSION,
-            training_date=datetime.now(UTC),
-            mlflow_run_id="",
-            model_type=config.model.model_type,
-            metrics={},
-            feature_schema_version=schema.FEATURE_SCHEMA_VERSION,
-            feature_fingerprint=snapshot.info.feature_fingerprint,
-            freshness=snapshot.info.feature_config.freshness,
-            training_data_date_range=DateRange(
-                start=split.train.start.date().isoformat(), end=split.train.end.date().isoformat()
-            ),
-            config_fingerprint=config_fingerprint(config.model),
-            data_fingerprint=data_fingerprint,
-            git_commit=_git_commit(),
+        metadata = metadata_of(
+            train,
+            snapshot=snapshot.info,
+            config=config.model,
+            epochs=trained.best_epoch,
+            seconds=perf_counter() - started,
         )
         write_bundle(fresh, metadata=metadata, config=config.model, arrays=trained.arrays, snapshot=snapshot)
         storage.write_text(fresh / EPOCHS_FILE, json.dumps([e.model_dump() for e in trained.epochs], indent=2))
@@ -307,6 +297,58 @@ def load_evaluation(directory: Path) -> Evaluation:
         raise DataError(f"{path}: can't be read ({error}); evaluate the model again") from error
 
 
+def refit_ranker(
+    model: Path,
+    features: Path,
+    evaluation: Path,
+    *,
+    output: Path,
+    gates: Gates,
+    on_epoch: Callable[[Any], None] = lambda _: None,
+) -> ModelMetadata:
+    """Fits an evaluated ranker again on all rows of its features, so that what is served knows the latest day.
+
+    Same settings and seed, as many epochs as were best. The reference and the figures stay those of the held-out fit.
+    A ranker that missed a gate is never served, so it is taken as it is.
+
+    Raises:
+        DataError: on the test rows, which it has now seen, it is worse than the held-out fit.
+    """
+    from feedrank.model.refit import check_refit
+    from feedrank.model.training import Trainer
+
+    held_out = load_bundle(model)
+    held_out.check_features(load_info(features / SNAPSHOT_FOLDER), features)
+    with storage.new_directory(output) as fresh:
+        if not load_evaluation(evaluation).passed:
+            link_tree(model, fresh)
+            return held_out.metadata
+        started, (_, train, validation, test) = perf_counter(), load_features(features)
+        rows = pa.concat_tables([train, validation, test])
+        if (fit := held_out.metadata.fit) is None:
+            raise DataError(f"{model}: trained by a release that did not record the epochs; train it again")
+        config = held_out.config.with_epochs(fit.epochs)
+        checkpoint = output.with_name(f".{output.name}.checkpoint")
+        trained = Trainer(config, train=rows, validation=None, checkpoint=checkpoint, on_epoch=on_epoch).run()
+        metadata = metadata_of(
+            rows,
+            snapshot=held_out.snapshot.info,
+            config=held_out.config,
+            epochs=trained.best_epoch,
+            seconds=perf_counter() - started,
+            evaluated=EvaluatedFit(model_id=held_out.metadata.model_id, fit=fit, tested_on=span_of(test)),
+        )
+        write_bundle(
+            fresh, metadata=metadata, config=held_out.config, arrays=trained.arrays, snapshot=held_out.snapshot
+        )
+        link_file(model / EPOCHS_FILE, fresh / EPOCHS_FILE)
+        link_tree(held_out.reference_directory, fresh / REFERENCE_FOLDER)
+        seal(fresh)
+        check_refit(load_bundle(fresh), held_out, test, gates=gates)
+    checkpoint.unlink(missing_ok=True)
+    return metadata
+
+
 def register_ranker(model: Path, evaluation: Path, *, config: ModelConfig) -> RegisteredModel:
     """Registers an evaluated bundle in MLflow; its metadata get the version, the run and the metrics."""
     return Registry(config.registry).register(
@@ -328,32 +370,3 @@ def oracle_scores(truth: GeneratorConfig) -> Callable[[pa.Table], NDArray[np.flo
         )
 
     return scores
-
-
-def fingerprint_of(table: pa.Table) -> str:
-    """SHA-256 (16 hex digits) of a table's rows; equal data gives an equal fingerprint however it is chunked."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    for name in table.column_names:
-        digest.update(np.ascontiguousarray(table[name].to_numpy()).view(np.uint8).data)
-    return digest.hexdigest()[:16]
-
-
-def config_fingerprint(config: ModelConfig) -> str:
-    """SHA-256 (16 hex digits) of what shapes a ranker: the configuration without gates, evaluation and registry."""
-    import hashlib
-
-    shape = config.model_dump_json(exclude={"gates", "evaluation", "registry"})
-    return hashlib.sha256(shape.encode()).hexdigest()[:16]
-
-
-def _git_commit() -> str:
-    """Of the image, which says so, or of the checkout."""
-    if revision := os.environ.get("FEEDRANK_REVISION"):
-        return revision
-    try:
-        command = ["git", "rev-parse", "--short=12", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

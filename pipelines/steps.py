@@ -7,6 +7,7 @@ from kfp.dsl.pipeline_channel import PipelineChannel
 
 from components.compute_features import compute_features
 from components.evaluate import evaluate
+from components.refit import refit
 from components.register import register
 from components.require import require
 from components.train import train
@@ -69,25 +70,32 @@ def required(judgement: dsl.PipelineTask, passed: str, display_name: str) -> dsl
 
 def training_steps(
     features: PipelineChannel, *, synthetic: PipelineChannel | bool, config_overrides: PipelineChannel
-) -> tuple[dsl.PipelineTask, dsl.PipelineTask]:
-    """Train, evaluate, register; the tasks of the evaluation and of the registration, which decides by the gates."""
+) -> tuple[dsl.PipelineTask, dsl.PipelineTask, dsl.PipelineTask]:
+    """Train, evaluate, fit again on all rows, register; the tasks of training, evaluation and registration."""
     training = train(features=features, config_overrides=config_overrides)
     configured(training, "Train model", stage="train")
     evaluation = evaluate(
         model=training.outputs["model"], features=features, synthetic=synthetic, config_overrides=config_overrides
     )
     configured(evaluation, "Evaluate model", stage="train", cached=False)
-    registration = register(
+    refitting = refit(
         model=training.outputs["model"],
+        features=features,
         evaluation=evaluation.outputs["evaluation"],
         config_overrides=config_overrides,
     )
-    return evaluation, configured(registration, "Register model", stage="train", cached=False)
+    configured(refitting, "Fit again on all rows", stage="train")
+    registration = register(
+        model=refitting.outputs["refitted"],
+        evaluation=evaluation.outputs["evaluation"],
+        config_overrides=config_overrides,
+    )
+    return training, evaluation, configured(registration, "Register model", stage="train", cached=False)
 
 
 def gated_training_steps(
     features: PipelineChannel, *, synthetic: PipelineChannel | bool, config_overrides: PipelineChannel
 ) -> None:
     """The same, and a model that missed its gates fails the run after it has been registered without an alias."""
-    evaluation, registration = training_steps(features, synthetic=synthetic, config_overrides=config_overrides)
+    _, evaluation, registration = training_steps(features, synthetic=synthetic, config_overrides=config_overrides)
     required(evaluation, "passed", "Stop if the model missed its gates").after(registration)

@@ -61,13 +61,23 @@ def evaluate(
 
 
 def register_model(run_dir: RunDirectory = DEFAULT_RUN) -> None:
-    """Register the evaluated model in MLflow as the challenger (the first good one becomes the champion)."""
+    """Fit the evaluated model again on all rows and register that as the challenger (the first good one: champion)."""
     from feedrank.registry import Registry
 
     config = run_config(run_dir).model
+    with timed("fitted again"):
+        metadata = stages.refit_ranker(
+            run_dir / "model",
+            run_dir / "features",
+            run_dir / "evaluation",
+            output=run_dir / "refitted",
+            gates=config.gates,
+            on_epoch=lambda epoch: console.print(f"epoch {epoch.epoch}, {epoch.seconds:.1f} s", highlight=False),
+        )
+    console.print(metadata.fit_sentence, highlight=False)
     with timed("registered"):
         registered = Registry(config.registry).register(
-            run_dir / "model",
+            run_dir / "refitted",
             evaluation_folder=run_dir / "evaluation",
             evaluation=stages.load_evaluation(run_dir / "evaluation"),
             config=config,

@@ -52,6 +52,12 @@ class Gates(Section):
     min_auc: float = 0.70
     max_log_loss: float = 0.5
     min_precision_at_10: float = 0.15
+    max_refit_log_loss_rise: float = Field(
+        default=0.01, ge=0, description="of the fit on all rows over the evaluated one, on the test rows"
+    )
+    max_refit_bias: float = Field(
+        default=0.1, ge=0, description="of the fit on all rows: mean score off click rate and evaluated mean score"
+    )
 
 
 class EvaluationConfig(Section):
@@ -105,3 +111,7 @@ class ModelConfig(Section):
                     f"({dims[-1]}) must be embedding_dim ({self.embedding_dim})"
                 )
         return self
+
+    def with_epochs(self, epochs: int) -> "ModelConfig":
+        """The same with another number of epochs."""
+        return self.model_copy(update={"training": self.training.model_copy(update={"epochs": epochs})})

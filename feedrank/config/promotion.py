@@ -5,7 +5,6 @@ from pathlib import Path
 from pydantic import Field
 
 from feedrank.config.base import Section
-from feedrank.config.data import SplitConfig
 
 
 class ComparisonConfig(Section):
@@ -46,13 +45,22 @@ class TargetConfig(Section):
     smoke_requests: int = Field(default=5, ge=1, description="answers in a row that must come from the new version")
 
 
+class HoldOutConfig(Section):
+    """The latest rows of a retraining, which judge it; the served model is fitted again on all rows."""
+
+    hours: float = Field(default=6.0, gt=0, description="that gates and comparison judge, or more until there are")
+    min_clicks: int = Field(default=500, ge=1, description="so many clicks, and")
+    min_users: int = Field(default=30, ge=1, description="users with enough impressions for the @10 metrics,")
+    max_share: float = Field(default=0.2, gt=0, lt=0.5, description="but at most this share of the rows")
+    validation_share: float = Field(
+        default=0.5, gt=0, le=1, description="rows before them that end the training, relative to them"
+    )
+
+
 class PromotionConfig(Section):
     """The whole of `promotion_config.yaml`."""
 
     state_directory: Path = Field(default=Path("runs/promotion"), description="journal and history")
     comparison: ComparisonConfig = ComparisonConfig()
     target: TargetConfig = TargetConfig()
-    retraining_split: SplitConfig = Field(
-        default=SplitConfig(train=0.9, validation=0.05, test=0.05),
-        description="of a retraining's rows; a small test part lets it learn from the latest days",
-    )
+    hold_out: HoldOutConfig = HoldOutConfig()

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,6 +45,31 @@ class DateRange(BaseModel):
     end: str
 
 
+class RowSpan(BaseModel):
+    """Rows from the first to the last time, both included."""
+
+    rows: int
+    start: datetime
+    end: datetime
+
+
+class Fit(RowSpan):
+    """The rows that weights were fitted on, and how."""
+
+    epochs: int
+    seconds: float
+
+
+class EvaluatedFit(BaseModel):
+    """The held-out fit of the same settings and seed: metrics, gates and comparison are its, not the served fit's."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_id: str
+    fit: Fit
+    tested_on: RowSpan
+
+
 class ModelMetadata(BaseModel):
     """`model_metadata.json`."""
 
@@ -64,6 +89,36 @@ class ModelMetadata(BaseModel):
     config_fingerprint: str
     data_fingerprint: str
     git_commit: str
+    fit: Fit | None = None
+    """None in the bundles of releases before it was recorded."""
+    evaluated: EvaluatedFit | None = None
+    """None if the bundle itself was evaluated."""
+
+    @property
+    def evaluated_id(self) -> str:
+        """The model_id of the fit that was evaluated."""
+        return self.model_id if self.evaluated is None else self.evaluated.model_id
+
+    @property
+    def fit_sentence(self) -> str:
+        """Which rows the weights know, and what the figures are of."""
+        days = f"{self.training_data_date_range.start} to {self.training_data_date_range.end}"
+        if self.fit is None or self.evaluated is None:
+            return f"fitted on {days}"
+        tested = self.evaluated.tested_on
+        return (
+            f"fitted on all {self.fit.rows:,} rows from {days} in {self.fit.epochs} epochs ({self.fit.seconds:.0f} s); "
+            f"its figures are those of the same settings fitted on the rows up to {self.evaluated.fit.end:%F %R} and "
+            f"tested on {tested.rows:,} rows from {tested.start:%F %R} to {tested.end:%F %R}"
+        )
+
+    @property
+    def last_row(self) -> datetime:
+        """Time of the last row that the weights know."""
+        if self.fit is not None:
+            return self.fit.end
+        midnight = datetime.fromisoformat(self.training_data_date_range.end).replace(tzinfo=UTC)
+        return midnight + timedelta(days=1, microseconds=-1)
 
 
 @dataclass(frozen=True)

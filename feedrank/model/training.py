@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,20 @@ EVALUATION_BATCH_ROWS = 16_384
 
 
 class Epoch(BaseModel):
-    """Figures of one pass over the training rows."""
+    """Figures of one pass over the training rows; NaN without validation rows."""
 
     epoch: int
     train_loss: float
     validation_loss: float
     validation_auc: float
     seconds: float
+
+
+def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
+    """The one with the lowest validation loss; the last one if nothing validated."""
+    if np.isnan(epochs[-1].validation_loss):
+        return epochs[-1]
+    return min(epochs, key=lambda epoch: epoch.validation_loss)
 
 
 @dataclass(frozen=True)
@@ -85,25 +92,28 @@ class Trainer:
         config: ModelConfig,
         *,
         train: pa.Table,
-        validation: pa.Table,
+        validation: pa.Table | None,
         checkpoint: Path | None = None,
         on_epoch: Callable[[Epoch], None] = lambda _: None,
         on_batch: Progress = lambda _rows, _loss: None,
     ) -> None:
-        """Takes feature tables (`schema.FEATURE_TABLE`).
+        """Takes feature tables (`schema.FEATURE_TABLE`). Without validation rows all configured epochs are trained.
 
         Raises:
             DataError: a table is empty, has a value that is no finite number, or holds one class only.
         """
         _check(train, "training")
-        _check(validation, "validation")
+        if validation is not None:
+            _check(validation, "validation")
         torch.manual_seed(config.training.seed)
         self.config, self.checkpoint = config, checkpoint
         self.on_epoch, self.on_batch = on_epoch, on_batch
         self.user_ids = np.unique(train[schema.USER_ID].to_numpy())
         self.item_ids = np.unique(train[schema.ITEM_ID].to_numpy())
         self.train_rows = Rows.from_table(train, user_ids=self.user_ids, item_ids=self.item_ids)
-        self.validation_rows = Rows.from_table(validation, user_ids=self.user_ids, item_ids=self.item_ids)
+        self.validation_rows = (
+            None if validation is None else Rows.from_table(validation, user_ids=self.user_ids, item_ids=self.item_ids)
+        )
         self.ranker = build_ranker(config, num_users=len(self.user_ids), num_items=len(self.item_ids))
         self.ranker.input_mean.copy_(self.train_rows.inputs.mean(0))
         self.ranker.input_std.copy_(self.train_rows.inputs.std(0).clamp(min=1e-3))
@@ -119,12 +129,12 @@ class Trainer:
         while not self._done():
             epoch = self._epoch()
             self.epochs.append(epoch)
-            if self._best() is epoch:
+            if best_epoch(self.epochs) is epoch:
                 self.best_arrays = self.ranker.arrays()
             self._save()
             self.on_epoch(epoch)
         arrays = {**self.best_arrays, USER_IDS: self.user_ids, ITEM_IDS: self.item_ids}
-        return Trained(arrays, self.epochs, self._best().epoch)
+        return Trained(arrays, self.epochs, best_epoch(self.epochs).epoch)
 
     def _pretrain(self) -> None:
         factors = co_engagement_factors(
@@ -137,14 +147,11 @@ class Trainer:
         )
         self.ranker.set_embeddings(users=factors.users, items=factors.items)
 
-    def _best(self) -> Epoch:
-        return min(self.epochs, key=lambda epoch: epoch.validation_loss)
-
     def _done(self) -> bool:
         stopping, losses = self.config.training.early_stopping, [epoch.validation_loss for epoch in self.epochs]
         if len(losses) >= self.config.training.epochs:
             return True
-        if len(losses) <= stopping.patience:
+        if self.validation_rows is None or len(losses) <= stopping.patience:
             return False
         recent, earlier = losses[-stopping.patience :], losses[: -stopping.patience]
         return min(recent) > min(earlier) - stopping.min_delta
@@ -158,15 +165,21 @@ class Trainer:
             total += self._step(batch) * len(batch)
             done = start + len(batch)
             self.on_batch(done, total / done)
-        targets = self.validation_rows.targets.numpy()
-        scores = self._scores(self.validation_rows)
+        validation_loss, validation_auc = self._validate()
         return Epoch(
             epoch=len(self.epochs) + 1,
             train_loss=total / rows,
-            validation_loss=log_loss(targets, scores),
-            validation_auc=roc_auc(targets, scores),
+            validation_loss=validation_loss,
+            validation_auc=validation_auc,
             seconds=time.perf_counter() - started,
         )
+
+    def _validate(self) -> tuple[float, float]:
+        """Log loss and AUC on the validation rows."""
+        if self.validation_rows is None:
+            return float("nan"), float("nan")
+        targets, scores = self.validation_rows.targets.numpy(), self._scores(self.validation_rows)
+        return log_loss(targets, scores), roc_auc(targets, scores)
 
     def _step(self, batch: Rows) -> float:
         for optimizer in self.optimizers:
@@ -197,6 +210,8 @@ class Trainer:
         """Of all that a checkpoint must agree with to be continued."""
         digest = hashlib.sha256(self.config.model_dump_json().encode())
         for rows in (self.train_rows, self.validation_rows):
+            if rows is None:
+                continue
             for tensor in (rows.users, rows.items, rows.inputs, rows.targets):
                 digest.update(np.ascontiguousarray(tensor.numpy()).data)
         return digest.hexdigest()

@@ -5,7 +5,7 @@ worse, no slice loses more than the limit, its gates were met, and scoring takes
 """
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from feedrank.features.events import EVENT_COLUMNS
 from feedrank.features.offline import compute_features
 from feedrank.model.bundle import ModelBundle
 from feedrank.promotion.bootstrap import Gain, paired_gain
-from feedrank.tables import US_PER_DAY, read_partitioned
+from feedrank.tables import read_partitioned, timestamps_us
 
 REQUEST_ITEMS = 100
 
@@ -127,10 +127,9 @@ def too_few_for_a_verdict(rows: pa.Table, *, config: ComparisonConfig) -> str:
 
 
 def unseen(rows: pa.Table, champion: ModelBundle) -> pa.Table:
-    """The rows of days after the champion's training data."""
-    last = datetime.fromisoformat(champion.metadata.training_data_date_range.end).replace(tzinfo=UTC)
-    first_fresh_us = int(last.timestamp()) * 1_000_000 + US_PER_DAY
-    return rows.filter(pc.greater_equal(rows[schema.TIMESTAMP].cast(pa.int64()), first_fresh_us))
+    """The rows after the last one that the champion was fitted on."""
+    last_us = (champion.metadata.last_row - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return rows.filter(pa.array(timestamps_us(rows) > last_us))
 
 
 def with_constants(rows: pa.Table, interactions: Path, *, config: FeatureConfig) -> pa.Table:

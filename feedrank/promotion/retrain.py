@@ -44,7 +44,7 @@ def retrain(
     promoter: Promoter,
     clock: Callable[[], datetime],
 ) -> RetrainingResult:
-    """Validates, computes features, trains, evaluates, registers, compares, and promotes what is better.
+    """Validates, computes features, trains, evaluates, fits on all rows, registers, compares, and promotes the better.
 
     Args:
         trigger: why it runs.
@@ -67,9 +67,17 @@ def retrain(
     choose_window(output / "history", output=output / "features", config=config)
     stages.train_ranker(output / "features", output=output / "model", config=config)
     stages.evaluate_ranker(output / "model", output / "features", output=output / "evaluation", config=config.model)
-    registered = stages.register_ranker(output / "model", output / "evaluation", config=config.model)
+    stages.refit_ranker(
+        output / "model",
+        output / "features",
+        output / "evaluation",
+        output=output / "refitted",
+        gates=config.model.gates,
+    )
+    registered = stages.register_ranker(output / "refitted", output / "evaluation", config=config.model)
     result = promote_if_better(
         registered,
+        evaluated=output / "model",
         trigger=trigger,
         interactions=output / "validated" / "clean",
         features=output / "features",
@@ -84,6 +92,7 @@ def retrain(
 def promote_if_better(
     challenger: RegisteredModel,
     *,
+    evaluated: Path,
     trigger: TriggerDecision,
     interactions: Path,
     features: Path,
@@ -93,6 +102,7 @@ def promote_if_better(
 ) -> RetrainingResult:
     """Compares on the test rows of the interactions' features and promotes; what then doesn't answer is undone.
 
+    `evaluated` is the bundle of the challenger's held-out fit, which is compared; the fit on all rows is promoted.
     Called again after a crash, it ends what was begun.
 
     Raises:
@@ -101,7 +111,15 @@ def promote_if_better(
     """
     _, _, _, test = stages.load_features(features)
     promoter.repair()
-    decision = decide(promoter.registry, challenger, test, interactions=interactions, config=config, now=now)
+    decision = decide(
+        promoter.registry,
+        challenger,
+        test,
+        evaluated=evaluated,
+        interactions=interactions,
+        config=config,
+        now=now,
+    )
     if decision.promote and promoter.target.current_version() != challenger.model_version:
         why = f"{decision.reasons[0]}; retrained because {'; '.join(trigger.reasons)}"
         promoter.promote(challenger.model_version, why=why, who=WHO)

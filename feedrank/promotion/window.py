@@ -8,9 +8,8 @@ import pyarrow as pa
 
 from feedrank import schema, stages, storage
 from feedrank.config import Config
-from feedrank.config.data import SplitConfig
 from feedrank.config.monitoring import RetrainingConfig
-from feedrank.data.split import save_split, split_by_time
+from feedrank.data.split import Split, hold_out, save_split
 from feedrank.model.bundle import SNAPSHOT_FOLDER
 from feedrank.tables import US_PER_DAY, date_range, read_partitioned, timestamps_us, write_partitioned
 
@@ -18,8 +17,8 @@ EARLIER_SELF = 10**12
 """Added to a user's id in rows from before the recent days."""
 
 
-def chosen_rows(features: pa.Table, *, window: RetrainingConfig, split: SplitConfig, seed: int) -> pa.Table:
-    """The rows of the last `recent_days` and so many random older ones that they are `replay_share` of the train part.
+def chosen_rows(features: pa.Table, *, window: RetrainingConfig, seed: int) -> pa.Table:
+    """The rows of the last `recent_days` and so many random older ones that they are `replay_share` of all.
 
     In time order; the older rows come first, so all of them fall into the train part, and they belong to the users'
     earlier selves. Items keep their character and users change their mind: so old rows may teach what items are like
@@ -28,8 +27,7 @@ def chosen_rows(features: pa.Table, *, window: RetrainingConfig, split: SplitCon
     times = timestamps_us(features)
     first_recent = int(np.searchsorted(times, (times[-1] // US_PER_DAY + 1 - window.recent_days) * US_PER_DAY))
     recent = len(times) - first_recent
-    older_share = window.replay_share * split.train
-    wanted = min(first_recent, round(recent * older_share / (1 - older_share)))
+    wanted = min(first_recent, round(recent * window.replay_share / (1 - window.replay_share)))
     older = np.random.default_rng(seed).choice(first_recent, wanted, replace=False)
     # Monitoring takes the beginning of the history from the first row, so that one stays.
     rows = np.union1d([0, *older], np.arange(first_recent, len(times))).astype(np.int64)
@@ -41,11 +39,16 @@ def chosen_rows(features: pa.Table, *, window: RetrainingConfig, split: SplitCon
 
 def choose_window(features: Path, *, output: Path, config: Config) -> stages.Summary:
     """Writes the rows that a retraining learns from, with their split, beside the snapshot of the whole history."""
-    split, seed = config.promotion.retraining_split, config.model.training.seed
-    rows = chosen_rows(read_partitioned(features), window=config.monitoring.retraining, split=split, seed=seed)
+    rows = chosen_rows(read_partitioned(features), window=config.monitoring.retraining, seed=config.model.training.seed)
     with storage.new_directory(output) as fresh:
         write_partitioned(rows, fresh)
-        save_split(split_by_time(rows, config=split), fresh)
+        save_split(split_window(rows, config=config), fresh)
         shutil.copytree(features / SNAPSHOT_FOLDER, fresh / SNAPSHOT_FOLDER)
     start, end = date_range(rows)
     return stages.Summary(output=output, rows=rows.num_rows, start=start.isoformat(), end=end.isoformat())
+
+
+def split_window(rows: pa.Table, *, config: Config) -> Split:
+    """Holds out the latest of a retraining's rows."""
+    least = config.model.evaluation.min_impressions_per_user
+    return hold_out(rows, config=config.promotion.hold_out, min_impressions=least)

@@ -103,6 +103,7 @@ class Healing:
             self.tell("retraining", "; ".join(trigger.reasons), challenger.model_version)
             outcome = promote_if_better(
                 challenger,
+                evaluated=folder / "model",
                 trigger=trigger,
                 interactions=self._folder / "interactions",
                 features=folder / "features",

@@ -166,7 +166,7 @@ class Simulation:
         self._train("informed", past, now=midnight(self.world, self.config.history_days))
         self.trajectories["informed"] = Trajectory(
             "informed",
-            ModelPolicy(self.output / "informed" / "first" / "model"),
+            ModelPolicy(self.output / "informed" / "first" / "refitted"),
             world=self.world,
             audience=self.trajectories["frozen"].audience.copy(),
             history=past.history,

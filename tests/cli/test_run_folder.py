@@ -1,19 +1,19 @@
 """A run of one's own keeps its registry, journal and served versions to itself."""
 
-import json
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.predict_bundle import Size, write_random_bundle
+from benchmarks.small_data import small_model
 from feedrank import stages
 from feedrank.cli import main
 from feedrank.cli.console import DEFAULT_RUN, run_config
 from feedrank.cli.pipelines import _in_run
-from feedrank.config import load_config
-from feedrank.config.model import ModelConfig
+from feedrank.config import Config, load_config
+from feedrank.config.data import DataConfig, GeneratorConfig
 from feedrank.evaluation.evaluate import Evaluation, Metrics, RocCurve
+from feedrank.model.bundle import load_bundle
 
 CONFIG = Path(__file__).parents[2] / "config"
 METRICS = Metrics(
@@ -69,13 +69,11 @@ def feedrank(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 def test_the_models_of_two_feeds_never_meet(monkeypatch, capsys):
     for number, feed in enumerate(("news", "ratings")):
         folder = Path("runs") / feed
-        bundle = write_random_bundle(
-            folder / "model",
-            config=ModelConfig(embedding_dim=4, hidden_dims=(4,), cross_hidden_dim=3),
-            size=Size(users=40, items=60, interactions=2_000),
-            seed=number,
-        )
-        (bundle / "epochs.json").write_text(json.dumps([]))
+        generator = GeneratorConfig(num_users=40, num_items=60, num_interactions=3_000, seed=number)
+        stages.generate_interactions(folder / "interactions", config=generator)
+        stages.build_features(folder / "interactions", output=folder / "features", config=DataConfig())
+        config = Config(model=small_model(training={"batch_size": 64}))
+        stages.train_ranker(folder / "features", output=folder / "model", config=config)
         (folder / "evaluation").mkdir()
         (folder / "evaluation" / stages.EVALUATION_FILE).write_text(EVALUATION.model_dump_json())
         feedrank(monkeypatch, "register", "--run-dir", str(folder))
@@ -86,4 +84,6 @@ def test_the_models_of_two_feeds_never_meet(monkeypatch, capsys):
         assert "v1.0.0" in listed
         assert "v1.0.1" not in listed
         assert (folder / "served" / "current").readlink().name == "v1.0.0"
+        metadata = load_bundle(folder / "served" / "current").metadata
+        assert metadata.last_row > load_bundle(folder / "model").metadata.last_row, "the fit on all rows is served"
     assert {path.name for path in Path("runs").iterdir()} == {"news", "ratings"}

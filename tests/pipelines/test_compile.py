@@ -54,7 +54,7 @@ def test_kfp_loads_what_was_compiled(files, name):
 
 
 def test_the_images_are_the_configured_ones(documents):
-    image_of = dict.fromkeys(("train", "evaluate", "register", "check-trigger", "promote"), IMAGES.train)
+    image_of = dict.fromkeys(("train", "evaluate", "refit", "register", "check-trigger", "promote"), IMAGES.train)
     image_of |= dict.fromkeys(("load-reference", "monitor"), IMAGES.monitor)
     for name, container in containers(documents[0]).items():
         assert container["image"] == image_of.get(name, IMAGES.data)
@@ -127,7 +127,7 @@ def test_compiling_again_elsewhere_gives_the_same_content(files, tmp_path):
 
 def test_what_reads_the_outside_world_is_not_cached(documents):
     cached = {name for name, task in tasks(documents[0]).items() if task["cachingOptions"].get("enableCache")}
-    assert cached <= {"compute-features", "choose-window", "train"}
+    assert cached <= {"compute-features", "choose-window", "train", "refit"}
 
 
 @pytest.mark.parametrize("schedule", ["0 2 * * *", "@daily", "0 0 2 * * * 2024", "0 0 2 * * ;", "x"])

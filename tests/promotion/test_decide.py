@@ -9,9 +9,10 @@ from promotion_world import CONFIG, EVALUATION, SMALL, World
 from benchmarks.predict_bundle import END, random_interactions, write_random_bundle
 from feedrank.config import Config
 from feedrank.config.data import FeatureConfig
+from feedrank.errors import DataError
 from feedrank.evaluation.evaluate import measure
 from feedrank.features.offline import compute_features
-from feedrank.model.bundle import load_bundle
+from feedrank.model.bundle import load_bundle, seal, write_metadata
 from feedrank.promotion.compare import unseen
 from feedrank.promotion.decide import decide
 from feedrank.tables import write_partitioned
@@ -45,6 +46,7 @@ def test_a_champion_of_other_feature_constants_is_compared_on_its_own_features(w
         registry,
         registry.find("v2.0.0"),
         rows.slice(rows.num_rows // 3),
+        evaluated=world.folder / "new",
         interactions=world.folder / "clean",
         config=SETTINGS,
         now=datetime(2024, 12, 1, tzinfo=UTC),
@@ -56,3 +58,20 @@ def test_a_champion_of_other_feature_constants_is_compared_on_its_own_features(w
     assert decision.challenger_metrics != decision.champion_metrics, "equal weights, other features"
     assert "better_than" not in registry.tags(2)
     assert registry.tags(2)["rejected_because"] == "; ".join(decision.reasons)
+
+
+def test_a_challenger_is_not_judged_by_the_files_of_another_model(world):
+    registry, new = world.registry(), world.folder / "new"
+    metadata = load_bundle(new).metadata.model_copy(update={"model_id": "another"})
+    write_metadata(new, metadata)
+    seal(new)
+    with pytest.raises(DataError, match=r"another is not the one that v2\.0\.0 was evaluated as"):
+        decide(
+            registry,
+            registry.find("v2.0.0"),
+            compute_features(random_interactions(SMALL), config=FeatureConfig()),
+            evaluated=new,
+            interactions=world.folder / "clean",
+            config=SETTINGS,
+            now=datetime(2024, 12, 1, tzinfo=UTC),
+        )

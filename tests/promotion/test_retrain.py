@@ -10,10 +10,9 @@ import pytest
 
 from feedrank import schema, stages
 from feedrank.config import Config
-from feedrank.config.data import SplitConfig
 from feedrank.config.monitoring import RetrainingConfig
-from feedrank.data.split import split_by_time
 from feedrank.errors import FeedrankError, StorageError
+from feedrank.model.bundle import load_bundle
 from feedrank.monitoring.reference import load_reference
 from feedrank.monitoring.triggers import RetrainingLog
 from feedrank.promotion.promote import BETTER_TAG, REJECTED_TAG, Promoter
@@ -33,24 +32,23 @@ def table_of(days: int, rows_per_day: int) -> pa.Table:
 
 
 @pytest.mark.parametrize("replay_share", [0.0, 0.2, 0.5])
-def test_the_train_part_holds_the_wanted_share_of_older_rows(replay_share):
+def test_the_window_holds_the_wanted_share_of_older_rows(replay_share):
     features = table_of(days=100, rows_per_day=50)
     window = RetrainingConfig(recent_days=20, replay_share=replay_share)
-    split = SplitConfig(train=0.8, validation=0.1, test=0.1)
-    rows = chosen_rows(features, window=window, split=split, seed=1)
+    rows = chosen_rows(features, window=window, seed=1)
     first_recent = 80 * US_PER_DAY
     is_older = timestamps_us(rows) < first_recent
     older = int(is_older.sum())
     assert ((rows[schema.USER_ID].to_numpy() >= EARLIER_SELF) == is_older).all(), "old rows have users of their own"
     assert rows.num_rows - older == 20 * 50
-    assert older / split_by_time(rows, config=split).train.rows == pytest.approx(replay_share, abs=0.01)
+    assert older / rows.num_rows == pytest.approx(replay_share, abs=0.01)
     assert timestamps_us(rows)[0] == 0, "the beginning of the history stays"
-    assert rows.equals(chosen_rows(features, window=window, split=split, seed=1))
+    assert rows.equals(chosen_rows(features, window=window, seed=1))
 
 
 def test_a_history_shorter_than_the_window_is_taken_as_it_is():
     features = table_of(days=5, rows_per_day=50)
-    assert chosen_rows(features, window=RetrainingConfig(), split=SplitConfig(), seed=1).equals(features)
+    assert chosen_rows(features, window=RetrainingConfig(), seed=1).equals(features)
 
 
 def settings_in(folder: Path) -> dict[str, Any]:
@@ -83,7 +81,6 @@ def settings_in(folder: Path) -> dict[str, Any]:
             "state_directory": f"{folder}/promotion",
             "target": {"directory": f"{folder}/served"},
             "comparison": {"min_clicks": 50, "min_users": 50, "max_latency_ratio": 5},
-            "retraining_split": {"train": 0.75, "validation": 0.05, "test": 0.2},
         },
     }
 
@@ -111,7 +108,14 @@ def retrainings(folder: Path, config: Config) -> LocalRetrainings:
     stages.build_features(old, output=folder / "features", config=config.data)
     stages.train_ranker(folder / "features", output=folder / "model", config=config)
     stages.evaluate_ranker(folder / "model", folder / "features", output=folder / "evaluation", config=config.model)
-    stages.register_ranker(folder / "model", folder / "evaluation", config=config.model)
+    stages.refit_ranker(
+        folder / "model",
+        folder / "features",
+        folder / "evaluation",
+        output=folder / "refitted",
+        gates=config.model.gates,
+    )
+    stages.register_ranker(folder / "refitted", folder / "evaluation", config=config.model)
     promoter = Promoter(
         connect=lambda: Registry(config.model.registry),
         target=LocalTarget(config.promotion.target),
@@ -135,7 +139,7 @@ def test_after_a_taste_shift_the_retrained_model_is_promoted_and_a_repeat_is_not
     result = RetrainingResult.model_validate_json((folder / "retraining" / RESULT_FILE).read_text())
     assert result.promoted, result.decision.reasons
     assert retrainings.promoter.target.current_version() == "v1.0.1"
-    served = retrainings.promoter.target.link
+    served, registry = retrainings.promoter.target.link, retrainings.promoter.registry
     assert load_reference(served / "reference").info.model_version == "v1.0.1"
     (*_, record) = retrainings.promoter.log.history()
     assert "the scores drifted" in record.change.why
@@ -143,12 +147,14 @@ def test_after_a_taste_shift_the_retrained_model_is_promoted_and_a_repeat_is_not
     assert [event.event for event in retrainings.record.events()] == ["requested", "began", "finished"]
     features = read_partitioned(folder / "retraining" / "features")
     assert date_range(features)[1] == date(2024, 11, 12)
+    metadata = load_bundle(served.resolve()).metadata
+    assert metadata.last_row == features[schema.TIMESTAMP][-1].as_py(), "what is served knows the latest row"
+    assert metadata == registry.find("v1.0.1").metadata, "and is what is registered"
 
     retrainings.start(trigger)
     again = RetrainingResult.model_validate_json((folder / "retraining" / RESULT_FILE).read_text())
-    assert not again.promoted, "the same data give the same model"
-    registry = retrainings.promoter.registry
-    assert "is better by the margin" in registry.tags(3)[REJECTED_TAG]
+    assert not again.promoted, "the champion was fitted on all of these rows"
+    assert "only 0 rows" in registry.tags(3)[REJECTED_TAG]
     assert retrainings.promoter.target.current_version() == "v1.0.1"
     with pytest.raises(FeedrankError, match="lost its comparison"):
         retrainings.promoter.promote("v1.0.2", why="anyway")

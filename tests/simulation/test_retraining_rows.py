@@ -1,20 +1,16 @@
 """Which rows the loop's retraining learns from."""
 
-from datetime import timedelta
-
 import pytest
 
 from feedrank import schema
 from feedrank.config import Config
-from feedrank.config.data import FeatureConfig
 from feedrank.config.monitoring import MonitoringConfig, RetrainingConfig
 from feedrank.config.simulation import AudienceConfig, SimulationConfig
 from feedrank.data.generator import World
-from feedrank.features.offline import compute_features
 from feedrank.promotion.window import EARLIER_SELF
 from feedrank.simulation.audience import Audience
 from feedrank.simulation.policies import RandomPolicy
-from feedrank.simulation.retraining import split_off_last_day, write_training_rows
+from feedrank.simulation.retraining import write_training_rows
 from feedrank.simulation.trajectory import Trajectory, midnight
 from feedrank.simulation.visits import draw_visits
 from feedrank.tables import read_partitioned, timestamps_us
@@ -52,13 +48,3 @@ def test_old_rows_belong_to_earlier_selves_and_recent_ones_to_the_users(platform
     boundary = midnight(platform.world, DAYS - RECENT).timestamp() * 1e6
     recent = timestamps_us(rows) >= boundary
     assert (users[recent] < EARLIER_SELF).all() and (users[~recent] >= EARLIER_SELF).all()
-
-
-def test_the_last_day_is_held_out_in_two_halves(platform: Trajectory) -> None:
-    features = compute_features(platform.interactions(), config=FeatureConfig())
-    split = split_off_last_day(features)
-    last = midnight(platform.world, DAYS - 1)
-    assert split.train.end < last <= split.validation.start
-    assert split.validation.end < split.test.start < last + timedelta(days=1)
-    assert abs(split.validation.rows - split.test.rows) < 30
-    assert split.train.rows + split.validation.rows + split.test.rows == features.num_rows
