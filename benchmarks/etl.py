@@ -33,7 +33,7 @@ from feedrank import stages
 from feedrank.config import Config
 from feedrank.data.ingest import ingest
 from feedrank.data.validation import validate
-from feedrank.data.validation.run import CLEAN
+from feedrank.data.validation.stored import CLEAN
 from feedrank.features.events import EVENT_COLUMNS
 from feedrank.features.offline import compute_features
 from feedrank.tables import read_partitioned, sort_by_time

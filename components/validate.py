@@ -17,10 +17,11 @@ def validate(
     drift_expected: bool,
     config_overrides: dict[str, Any],
 ) -> NamedTuple("Outputs", [("passed", bool), ("verdict", str)]):  # type: ignore[valid-type]
-    """Succeeds when the batch fails, too: what follows must `require` that it passed.
+    """Succeeds when the batch fails, too: what follows must `require` that it passed. Days that are held or missing
+    stop nothing: the log, the report and the monitor's alerts name them.
 
-    `validated` holds quarantine/, the reports and, if the batch passed, clean/. The days that a run accepted are
-    remembered on the shared volume; without a volume every run is a first import.
+    `validated` holds quarantine/, the reports and, if the batch passed, clean/. The record of days is on the shared
+    volume; without a volume every run is a first import.
     """
     import contextlib
     import shutil
@@ -28,7 +29,7 @@ def validate(
 
     from feedrank.config import load_config
     from feedrank.data.validation import validate as validate_interactions
-    from feedrank.data.validation.accepted import share_accepted
+    from feedrank.data.validation.record import share_record
     from feedrank.data.validation.run import REPORT, SUMMARY
     from feedrank.data.validation.summary import ValidationSummary
     from feedrank.errors import ValidationFailedError
@@ -48,16 +49,20 @@ def validate(
             )
         summary = ValidationSummary.model_validate_json((output / SUMMARY).read_text(encoding="utf-8"))
         if summary.passed and shared is not None:
-            share_accepted(output, shared)
+            share_record(output, shared)
         shutil.copyfile(output / REPORT, validation_report.path)
         for name in ("rows", "clean_rows", "quarantined_rows", "bad_share"):
             validation_metrics.log_metric(name, getattr(summary, name))
+        for name in ("judged_days", "held_days", "missing_days"):
+            validation_metrics.log_metric(name, len(getattr(summary, name)))
         verdict = (
             f"the batch passed: {summary.clean_rows:,} of {summary.rows:,} rows are clean, the others in quarantine"
         )
         if not summary.passed:
             problems = "; ".join(summary.problems)
             verdict = f"the batch failed validation: {problems}; see {validated.uri}/{REPORT}"
+        for alarm in summary.alarms:
+            say(f"ALARM: {alarm}")
         for warning in summary.warnings:
             say(f"warning: {warning}")
         say(verdict)

@@ -43,17 +43,33 @@ def write_partitioned(tables: pa.Table | Iterable[pa.Table], directory: Path) ->
 
 
 def read_partitioned(
-    directory: Path,
+    directory: Path | str,
     *,
     columns: Sequence[str] | None = None,
     start: date | None = None,
     end: date | None = None,
+    version: int | None = None,
 ) -> pa.Table:
-    """Reads a partitioned table, sorted by timestamp; `start` and `end` (both included) select days.
+    """Reads the folder of a run or a Delta table (its newest version, or another), sorted by timestamp.
+
+    `start` and `end` (both included) select days.
 
     Raises:
-        DataError: the folder is missing, has no Parquet file in the range, or a file can't be read.
+        DataError: nothing is there, or nothing in the range; a column is missing, or a file can't be read.
     """
+    from feedrank import delta
+
+    wanted = None if columns is None else list(dict.fromkeys([*columns, TIMESTAMP]))
+    if version is not None or delta.is_table(directory):
+        table = delta.open_table(directory, version=version).read(columns=wanted, start=start, end=end)
+        if not table.num_rows:
+            raise DataError(f"{directory}: no row in the wanted range of days; run the step before")
+    else:
+        table = _read_folder(Path(directory), columns=wanted, start=start, end=end)
+    return sort_by_time(table).select(list(columns) if columns is not None else table.column_names)
+
+
+def _read_folder(directory: Path, *, columns: list[str] | None, start: date | None, end: date | None) -> pa.Table:
     files = [
         file
         for day, folder in partition_days(directory)
@@ -62,9 +78,7 @@ def read_partitioned(
     ]
     if not files:
         raise DataError(f"{directory}: no {DATE}=YYYY-MM-DD/*.parquet file in the wanted range; run the step before")
-    wanted = None if columns is None else list(dict.fromkeys([*columns, TIMESTAMP]))
-    table = pa.concat_tables([read_parquet(file, columns=wanted) for file in files], promote_options="default")
-    return sort_by_time(table).select(list(columns) if columns is not None else table.column_names)
+    return pa.concat_tables([read_parquet(file, columns=columns) for file in files], promote_options="default")
 
 
 def read_parquet(file: Path, *, columns: list[str] | None = None) -> pa.Table:

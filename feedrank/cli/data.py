@@ -1,6 +1,7 @@
 """`feedrank generate`, `ingest`, `validate` and `features`."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, progress_ba
 from feedrank.config import load_config
 from feedrank.features.snapshot import publish_snapshot
 from feedrank.model.bundle import SNAPSHOT_FOLDER
+from feedrank.user import current_user
 
 
 def generate(run_dir: RunDirectory = DEFAULT_RUN) -> None:
@@ -71,7 +73,10 @@ def validate(
         bool, typer.Option(help="Days on which users behave otherwise are reported, and fail nothing.")
     ] = False,
 ) -> None:
-    """Check the interactions, quarantine bad rows and write the report."""
+    """Check the days that are new or changed, quarantine bad rows, hold back wrong days and write the report.
+
+    A day that is held or missing is an ALARM once, and fails nothing: see `feedrank accept-day`.
+    """
     from feedrank.data.validation import validate as validate_interactions
 
     output = run_dir / "validated"
@@ -85,8 +90,35 @@ def validate(
     console.print_json(summary.model_dump_json(exclude={"rules"}))
     if summary.first_import:
         console.print("first import: days unlike those before them are warnings", highlight=False)
+    for alarm in summary.alarms:
+        console.print(f"ALARM: {alarm}", highlight=False, markup=False)
     _print_warnings(summary.warnings)
     console.print(f"report: {output / 'report.html'}", highlight=False)
+
+
+def accept_day(
+    days: Annotated[
+        list[datetime],
+        typer.Argument(
+            envvar="FEEDRANK_ACCEPT_DAYS",
+            formats=["%Y-%m-%d"],
+            metavar="DATE...",
+            help="Days that are held or missing; in the environment with spaces between them.",
+        ),
+    ],
+    why: Annotated[str, typer.Option(envvar="FEEDRANK_WHY", help="The reason, kept with the days.")],
+    who: Annotated[str | None, typer.Option(envvar="FEEDRANK_WHO", help="Who decided; the user if not given.")] = None,
+    run_dir: RunDirectory = DEFAULT_RUN,
+) -> None:
+    """Accept days that the validation holds or misses: the next `feedrank validate` takes their good rows in."""
+    from feedrank.data.validation.accept import accept_days
+
+    person = current_user() if who is None else who
+    dates = [day.date() for day in days]
+    for entry, day in zip(
+        accept_days(run_dir / "validated", dates, why=why, who=person, now=datetime.now(UTC)), dates, strict=True
+    ):
+        console.print(f"{day} accepted by {entry.who} at {entry.at}: {entry.why}", highlight=False)
 
 
 def features(
@@ -115,5 +147,5 @@ def _print(summary: stages.Summary) -> None:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (generate, ingest, validate, features):
+    for command in (generate, ingest, validate, accept_day, features):
         app.command()(command)

@@ -22,9 +22,6 @@ class HistoryConfig(Section):
     min_day_rows: int = Field(default=100, ge=1, description="a day with fewer rows isn't judged")
     min_day_clicks: int = Field(default=30, ge=1, description="the same for figures about clicked rows")
     noise_limit: float = Field(default=6.0, gt=0, description="standard deviations of day-to-day noise")
-    judged_days: int | None = Field(
-        default=None, ge=1, description="only the newest days are judged, the others are history; all if unset"
-    )
     rows: Tolerance = Tolerance(factor=2.0)
     click_rate: Tolerance = Tolerance(factor=1.5, absolute=0.01)
     like_rate: Tolerance = Tolerance(factor=1.7, absolute=0.03)
@@ -45,14 +42,16 @@ class HistoryConfig(Section):
 class ValidationConfig(Section):
     """What a batch of interactions must satisfy."""
 
-    max_bad_share: float = Field(default=0.02, ge=0, le=1, description="share of quarantined rows that fails it")
+    max_bad_share: float = Field(default=0.02, ge=0, le=1, description="share of bad rows; a day with more is held")
     min_timestamp: date = Field(default=date(1990, 1, 1), description="earlier rows are quarantined")
     future_tolerance_s: float = Field(default=300.0, ge=0, description="clocks may differ by so much")
     max_age_hours: float | None = Field(
-        default=None, gt=0, description="age of the newest row that fails the batch; not judged if unset"
+        default=None, gt=0, description="age of the newest row that is an alarm; not judged if unset"
     )
     max_dwell_without_click_seconds: float = Field(default=5.0, ge=0, description="a short look")
-    max_user_events_per_minute: int = Field(default=120, ge=1, description="more is no human being")
+    max_user_events_per_minute: int = Field(
+        default=120, ge=1, description="distinct moments (an answer's rows share one); more is no human being"
+    )
     min_rows: int = Field(default=1, ge=1)
     min_rows_to_vary: int = Field(default=100, ge=2, description="a constant column is an error from here on")
     max_user_share: float = Field(default=0.3, gt=0, le=1, description="of all rows; one user with more is an error")

@@ -7,8 +7,6 @@ the old version even when the predictor is down or the registry can't be told ye
 """
 
 import contextlib
-import getpass
-import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +22,7 @@ from feedrank.promotion.changes import Change, ChangeLog, Journal, Kind, Promoti
 from feedrank.promotion.serving_target import ServingTarget, UnreachableError
 from feedrank.registered_model import RegisteredModel
 from feedrank.registry import CHALLENGER, CHAMPION, Registry
+from feedrank.user import current_user
 
 REJECTED_TAG = "rejected_because"
 """Tag of a registered version that its comparison with the champion speaks against."""
@@ -40,13 +39,6 @@ STEPS: dict[Kind, tuple[Step, ...]] = {
 def changes_in(tags: Mapping[str, str]) -> list[Change]:
     """The changes that made a version the champion, oldest first, from its tags in MLflow."""
     return [Change.model_validate_json(tags[key]) for key in sorted(tags) if key.startswith(CHANGE_TAG)]
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user has a number only
-        return f"uid {os.getuid()}"
 
 
 def _version(found: RegisteredModel) -> Version:
@@ -191,7 +183,7 @@ class Promoter:
             change_id=str(uuid.uuid4()),
             kind=kind,
             at=self.clock(),
-            who=who or _user(),
+            who=who or current_user(),
             why=why,
             champion_before=champion_before,
             served_before=self.target.current_version(),

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from validated_data import NOW, RATINGS_END, check, status, uneven_ratings
+from validated_data import NOW, RATINGS_END, check, clean, status, uneven_ratings
 
-from benchmarks.validation import CONFIG, clean_frame
+from benchmarks.validation import CONFIG, DAYS, clean_frame
 from feedrank import schema
 from feedrank.config.data import GeneratorConfig
 from feedrank.config.ingest import IngestConfig
@@ -18,8 +18,7 @@ from feedrank.data.generator import generate
 from feedrank.data.ingest import ingest
 from feedrank.data.ingest_facts import write_facts
 from feedrank.data.validation import ValidationSummary, validate
-from feedrank.data.validation.accepted import share_accepted
-from feedrank.errors import DataError, ValidationFailedError
+from feedrank.errors import ValidationFailedError
 from feedrank.tables import write_partitioned
 
 ROOT = Path(__file__).parents[2]
@@ -188,12 +187,25 @@ def test_a_long_uneven_history_passes_with_warnings_that_summary_and_report_show
     assert ValidationSummary.model_validate_json((tmp_path / "out" / "summary.json").read_text()) == summary
 
 
-def test_an_accepted_history_is_not_reported_again(tmp_path: Path) -> None:
+def test_an_accepted_history_is_not_judged_again(tmp_path: Path) -> None:
     read(uneven_ratings(), tmp_path)
     summary = validate(tmp_path / "table", output=tmp_path / "out", config=ValidationConfig(), now=RATINGS_END)
     assert not summary.first_import
+    assert not summary.judged_days
     assert not summary.warnings
-    assert any("accepted before" in rule.observed for rule in summary.rules)
+
+
+def test_a_day_of_bad_rows_is_held_from_a_first_import_that_passes(tmp_path: Path) -> None:
+    frame = clean_frame(1, 30_000, 90).copy()
+    day = frame["timestamp"].dt.floor("D") == frame["timestamp"].iloc[0].floor("D") + 79 * DAY
+    frame.loc[day, "device"] = "phone"
+    summary = check(frame, tmp_path, config=ValidationConfig(), now=NOW + timedelta(days=90 - DAYS))
+    assert summary.passed and summary.first_import
+    (held,) = summary.held_days
+    assert held.date == date(2024, 5, 22)
+    assert f"{day.sum()} of its {day.sum()} rows are bad" in held.reason
+    assert "device_in_set" in summary.alarms[0]
+    assert len(clean(tmp_path)) == (~day).sum() == summary.clean_rows
 
 
 def generated(rows: int, days: int) -> pd.DataFrame:
@@ -213,110 +225,3 @@ def test_few_rows_a_day_of_the_generator_pass_as_a_first_import_and_afterwards(t
         summary = validate(tmp_path / f"{end:%j}", output=tmp_path / "out", config=config, now=end)
         assert summary.passed
         assert not summary.warnings
-
-
-# The batches after it
-
-
-def accepted_until(folder: Path, days: int) -> pd.DataFrame:
-    """Accepts the first days of a clean batch, of which it gives all."""
-    frame = clean_frame(1)
-    end = frame["timestamp"].iloc[0].floor("D") + days * DAY
-    assert check(frame[frame["timestamp"] < end], folder, now=end.to_pydatetime()).first_import
-    return frame.copy()
-
-
-def last_days(frame: pd.DataFrame, days: int) -> pd.Series:
-    return frame["timestamp"] >= frame["timestamp"].iloc[-1].ceil("D") - days * DAY
-
-
-def test_a_new_day_unlike_those_before_it_fails(tmp_path: Path) -> None:
-    frame = accepted_until(tmp_path, 33)
-    frame.loc[last_days(frame, 1), "device"] = "tablet"
-    with pytest.raises(ValidationFailedError, match=r"daily_tablet_share: 2024-04-07: .*history\.device_share"):
-        check(frame, tmp_path)
-
-
-def test_an_accepted_day_that_changed_fails(tmp_path: Path) -> None:
-    frame = accepted_until(tmp_path, 35)
-    frame.loc[last_days(frame, 1), ["click", "like", "share", "dwell_time"]] = [0, 0, 0, 0.0]
-    with pytest.raises(ValidationFailedError, match="daily_click_rate: 2024-04-07"):
-        check(frame, tmp_path)
-
-
-def test_an_accepted_day_that_was_lost_fails(tmp_path: Path) -> None:
-    frame = accepted_until(tmp_path, 35)
-    gone = last_days(frame, 2) & ~last_days(frame, 1)
-    with pytest.raises(ValidationFailedError, match=r"daily_missing_days: 2024-04-06.*ingest the missing days"):
-        check(frame[~gone], tmp_path)
-
-
-def test_a_late_click_on_an_accepted_odd_day_passes(tmp_path: Path) -> None:
-    frame = clean_frame(1).copy()
-    odd = last_days(frame, 1)
-    frame.loc[odd, "device"] = "tablet"
-    assert any("daily_tablet_share" in warning for warning in check(frame, tmp_path).warnings)
-    place = frame.index[odd & (frame["click"] == 0)][0]
-    frame.loc[place, "click"] = 1
-    assert not check(frame, tmp_path).warnings
-
-
-def test_days_older_than_every_accepted_one_are_a_first_import_too(tmp_path: Path) -> None:
-    frame = clean_frame(1).copy()
-    newer = last_days(frame, 10)
-    check(frame[newer], tmp_path)
-    frame.loc[last_days(frame, 15) & ~last_days(frame, 14), "device"] = "tablet"
-    summary = check(frame, tmp_path)
-    assert summary.passed
-    assert any(warning.startswith("daily_tablet_share: 2024-03-24") for warning in summary.warnings)
-
-
-def test_a_first_import_that_failed_is_one_again(tmp_path: Path) -> None:
-    with pytest.raises(ValidationFailedError):
-        check(clean_frame(1).assign(click=1), tmp_path)
-    assert check(clean_frame(1), tmp_path).first_import
-
-
-def test_a_failed_batch_leaves_the_accepted_days(tmp_path: Path) -> None:
-    frame = accepted_until(tmp_path, 33)
-    for _ in range(2):
-        with pytest.raises(ValidationFailedError):
-            check(frame.assign(click=1), tmp_path)
-    assert not check(frame, tmp_path).first_import
-
-
-def test_a_day_that_is_not_over_is_not_accepted_yet(tmp_path: Path) -> None:
-    frame = clean_frame(1).copy()
-    frame.loc[last_days(frame, 1), "device"] = "tablet"
-    evening = frame["timestamp"].iloc[-1].floor("D") + pd.Timedelta(hours=20)
-    assert check(frame[frame["timestamp"] < evening], tmp_path, now=evening.to_pydatetime()).passed
-    with pytest.raises(ValidationFailedError, match="daily_tablet_share"):
-        check(frame, tmp_path)
-
-
-def test_days_accepted_in_another_output_count(tmp_path: Path) -> None:
-    frame = accepted_until(tmp_path, 33)
-    frame.loc[last_days(frame, 1), "device"] = "tablet"
-    write_partitioned(pa.Table.from_pandas(frame, schema=schema.INTERACTIONS, preserve_index=False), tmp_path / "table")
-    arguments = {"output": tmp_path / "fresh", "config": CONFIG, "now": NOW}
-    with pytest.raises(ValidationFailedError, match="daily_tablet_share"):
-        validate(tmp_path / "table", accepted=tmp_path / "out", **arguments)
-    assert validate(tmp_path / "table", accepted=tmp_path / "nothing", **arguments).first_import
-
-
-def test_a_run_in_a_fresh_folder_goes_on_from_the_days_that_were_shared(tmp_path: Path) -> None:
-    frame, shared = accepted_until(tmp_path, 33), tmp_path / "shared"
-    share_accepted(tmp_path / "out", shared)
-    write_partitioned(pa.Table.from_pandas(frame, schema=schema.INTERACTIONS, preserve_index=False), tmp_path / "table")
-    output = tmp_path / "run-2"
-    summary = validate(tmp_path / "table", output=output, config=CONFIG, now=NOW, accepted=shared)
-    assert not summary.first_import
-    share_accepted(output, shared)
-    assert (shared / "accepted_days.parquet").read_bytes() == (output / "accepted_days.parquet").read_bytes()
-
-
-def test_a_damaged_record_of_accepted_days_is_named(tmp_path: Path) -> None:
-    check(clean_frame(1), tmp_path)
-    (tmp_path / "out" / "accepted_days.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"accepted_days\.parquet: can't be read .* first import again"):
-        check(clean_frame(1), tmp_path)

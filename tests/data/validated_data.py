@@ -10,6 +10,7 @@ from benchmarks.data_issues import NUM_ITEMS, NUM_USERS, write_damaged
 from benchmarks.validation import CONFIG, DAYS, START
 from feedrank.config.validation import ValidationConfig
 from feedrank.data.validation import ValidationSummary, validate
+from feedrank.delta import open_table
 
 NOW = datetime(START.year, START.month, START.day, tzinfo=UTC) + timedelta(days=DAYS)
 RATINGS_END = datetime(1998, 4, 25, tzinfo=UTC)
@@ -24,6 +25,16 @@ def check(
     return validate(
         table, output=folder / "out", config=config, now=now, num_users=NUM_USERS, num_items=NUM_ITEMS, **arguments
     )
+
+
+def clean(folder: Path) -> pd.DataFrame:
+    """The clean rows in the output `folder`/out, in time order."""
+    return open_table(folder / "out" / "clean").read().to_pandas().sort_values("timestamp", ignore_index=True)
+
+
+def quarantined(folder: Path) -> pd.DataFrame:
+    """The quarantine in the output `folder`/out."""
+    return open_table(folder / "out" / "quarantine").read().to_pandas()
 
 
 def status(summary: ValidationSummary) -> dict[str, str]:

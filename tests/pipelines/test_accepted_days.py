@@ -4,11 +4,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
 from benchmarks.validation import clean_frame
 from feedrank.data.validation import ValidationSummary
-from feedrank.errors import FeedrankError
 from pipelines.local import run_local
 
 
@@ -21,13 +19,14 @@ def run(frame: pd.DataFrame, folder: Path, *, claim: str) -> ValidationSummary:
     return ValidationSummary.model_validate_json((done.artifacts["validated"] / "summary.json").read_text())
 
 
-def test_a_new_day_unlike_those_that_an_earlier_run_accepted_fails(tmp_path: Path) -> None:
+def test_a_new_day_unlike_those_that_an_earlier_run_accepted_is_held_and_stops_nothing(tmp_path: Path) -> None:
     frame = clean_frame(1).copy()
     new = frame["timestamp"] >= frame["timestamp"].iloc[-1].floor("D") - timedelta(days=1)
     assert run(frame[~new], tmp_path, claim="feedrank-data").first_import
     frame.loc[new, "device"] = "tablet"
-    with pytest.raises(FeedrankError, match="daily_tablet_share"):
-        run(frame, tmp_path, claim="feedrank-data")
+    summary = run(frame, tmp_path, claim="feedrank-data")
+    assert len(summary.held_days) == 2 and summary.alarms and summary.clean_rows == (~new).sum()
+    assert not run(frame, tmp_path, claim="feedrank-data").alarms
 
 
 def test_without_a_volume_every_run_is_a_first_import(tmp_path: Path) -> None:

@@ -9,22 +9,36 @@ import pytest
 
 from benchmarks.data_issues import write_damaged
 from benchmarks.validation import clean_frame
+from feedrank import stages
 from feedrank.config import Config
 from feedrank.config.validation import ValidationConfig
 from feedrank.data.validation import validate
-from feedrank.errors import ValidationFailedError
 from feedrank.promotion.retrain import retrain
+from feedrank.tables import read_partitioned
 
 UNUSED = cast(Any, None)
 
 
-def test_a_retraining_refuses_what_the_next_night_would_refuse(tmp_path: Path) -> None:
-    frame = clean_frame(1)
+class ReachedFeaturesError(Exception):
+    """The retraining went on to its features."""
+
+
+def reached(*_: object, **__: object) -> None:
+    raise ReachedFeaturesError
+
+
+def test_a_retraining_holds_what_the_next_night_would_hold_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = clean_frame(1).copy()
     last_day = frame["timestamp"].iloc[-1].floor("D")
-    write_damaged(frame[frame["timestamp"] < last_day - pd.Timedelta(days=1)], tmp_path / "before")
+    days = frame["timestamp"].dt.floor("D")
+    write_damaged(frame[days < last_day - pd.Timedelta(days=1)], tmp_path / "before")
     validate(tmp_path / "before", output=tmp_path / "validated", config=ValidationConfig())
-    write_damaged(frame[frame["timestamp"].dt.floor("D") != last_day - pd.Timedelta(days=1)], tmp_path / "interactions")
-    with pytest.raises(ValidationFailedError, match=f"daily_missing_days: {last_day.date() - pd.Timedelta(days=1)}"):
+    frame.loc[days == last_day, "device"] = "phone"
+    write_damaged(frame[days != last_day - pd.Timedelta(days=1)], tmp_path / "interactions")
+    monkeypatch.setattr(stages, "build_features", reached)
+    with pytest.raises(ReachedFeaturesError):
         retrain(
             UNUSED,
             interactions=tmp_path / "interactions",
@@ -33,3 +47,6 @@ def test_a_retraining_refuses_what_the_next_night_would_refuse(tmp_path: Path) -
             promoter=UNUSED,
             clock=lambda: datetime.now(UTC),
         )
+    clean = read_partitioned(tmp_path / "retraining" / "validated" / "clean").to_pandas()
+    assert clean["timestamp"].dt.floor("D").max() == last_day - pd.Timedelta(days=2)
+    assert len(clean) == (days < last_day - pd.Timedelta(days=1)).sum()

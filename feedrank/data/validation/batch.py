@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feedrank import schema
+from feedrank import delta, schema
 from feedrank.data import calendar
+from feedrank.data.ingest.identity import Hashes, text_hashes
 from feedrank.errors import DataError
-from feedrank.tables import partition_days, read_partitioned
+from feedrank.tables import partition_days, read_partitioned, sort_by_time
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -41,6 +42,8 @@ class Batch:
 
     table: pa.Table
     limits: Limits
+    settled: Bools | None = None
+    """Rows of days that are not judged again, [rows]: of two copies theirs is the first. None if there are none."""
 
     def ints(self, name: str) -> Ints:
         """An integer or timestamp column (microseconds)."""
@@ -75,7 +78,13 @@ class Batch:
 
     @cached_property
     def days(self) -> Ints:
-        return calendar.days_since_epoch(self.times)
+        """Days since 1970-01-01; a row without a time belongs to the newest day."""
+        days, lacking = calendar.days_since_epoch(self.times), self.nulls(schema.TIMESTAMP)
+        return np.where(lacking, days.max(initial=0), days) if lacking.any() else days
+
+    @cached_property
+    def id_hashes(self) -> Hashes:
+        return text_hashes([self.table[schema.INTERACTION_ID]])
 
     @cached_property
     def clicks(self) -> Ints:
@@ -91,7 +100,17 @@ class Batch:
 
     def good(self, bad: Bools) -> "Batch":
         """The batch without its bad rows."""
-        return Batch(self.table.filter(pa.array(~bad)), self.limits) if bad.any() else self
+        return self.only(~bad) if bad.any() else self
+
+    def with_settled(self, rows: Bools) -> "Batch":
+        """The same batch, and what was computed of it, with these rows as settled."""
+        batch = Batch(self.table, self.limits, rows if rows.any() else None)
+        vars(batch).update({name: value for name, value in vars(self).items() if name not in vars(batch)})
+        return batch
+
+    def only(self, rows: Bools) -> "Batch":
+        """The rows that a mask selects."""
+        return Batch(self.table.filter(pa.array(rows)), self.limits)
 
 
 @dataclass(frozen=True)
@@ -109,6 +128,9 @@ def column_types(directory: Path) -> list[ColumnType]:
     Raises:
         DataError: there is no table, or a file can't be read.
     """
+    if delta.is_table(directory):
+        found = delta.open_table(directory).schema
+        return _types(found.remove(found.get_field_index(schema.DATE)))
     types: list[ColumnType] = []
     for _, folder in partition_days(directory):
         for file in sorted(folder.glob("*.parquet")):
@@ -140,6 +162,10 @@ def _plain_type(kind: pa.DataType) -> str:
 
 
 def load(directory: Path, limits: Limits) -> Batch:
-    """Reads a table whose types are right."""
-    table = read_partitioned(directory, columns=schema.INTERACTIONS.names)
+    """Reads a table whose types are right; it may be empty."""
+    columns = schema.INTERACTIONS.names
+    if delta.is_table(directory):
+        table = sort_by_time(delta.open_table(directory).read(columns=columns))
+    else:
+        table = read_partitioned(directory, columns=columns)
     return Batch(table.cast(NULLABLE), limits)

@@ -14,6 +14,7 @@ from feedrank.data.ingest_facts import IngestFacts
 from feedrank.data.validation.batch import Batch, Ints
 
 US_PER_HOUR = 3_600_000_000
+FRESHNESS = "freshness"
 FLOOD_FACTOR = 2
 """An id floods a batch only if it has this many times an equal share: among three users a third is nothing special."""
 ID_REMEDIES = {
@@ -38,9 +39,12 @@ class BatchFact:
 
 
 def batch_facts(
-    batch: Batch, good: Batch, *, ingested: IngestFacts | None, config: ValidationConfig
+    batch: Batch, good: Batch, *, ingested: IngestFacts | None, first_import: bool, config: ValidationConfig
 ) -> list[BatchFact]:
-    """Every figure; those about values are of the good rows, lest one bad cell hide that all others are the same."""
+    """Every figure; those about values are of the good rows, lest one bad cell hide that all others are the same.
+
+    A flood of one user fails a first import only: later each day is judged by its own, and history can't be changed.
+    """
     rows = batch.table.num_rows
     return [
         BatchFact("row_count", rows, str(rows), f"at least {config.min_rows} rows", min_value=config.min_rows),
@@ -50,16 +54,16 @@ def batch_facts(
         _device_varies(good, ingested, config),
         *_one_hour_or_dwell(good, config),
         *(_not_on_every_click(name, good, config) for name in (schema.LIKE, schema.SHARE)),
-        *_floods(good, config),
+        *_floods(good, config, user_severity="failed" if first_import else "warning"),
     ]
 
 
 def _freshness(good: Batch, config: ValidationConfig) -> BatchFact:
     if config.max_age_hours is None or not good.table.num_rows:
-        return BatchFact("freshness", None, "not evaluated", "no limit is configured, or no row is good")
+        return BatchFact(FRESHNESS, None, "not evaluated", "no limit is configured, or no row is good")
     age = (good.limits.now_us - int(good.times.max())) / US_PER_HOUR
     expected = f"newest row at most {config.max_age_hours:g} h old"
-    return BatchFact("freshness", age, f"{age:g} h", expected, max_value=config.max_age_hours)
+    return BatchFact(FRESHNESS, age, f"{age:g} h", expected, max_value=config.max_age_hours)
 
 
 def _varies(
@@ -172,13 +176,15 @@ def _not_on_every_click(name: str, good: Batch, config: ValidationConfig) -> Bat
     )
 
 
-def _floods(good: Batch, config: ValidationConfig) -> Iterator[BatchFact]:
+def _floods(
+    good: Batch, config: ValidationConfig, *, user_severity: Literal["failed", "warning"]
+) -> Iterator[BatchFact]:
     yield _flood(
         schema.USER_ID,
         good,
         config.max_user_share,
         config=config,
-        severity="failed",
+        severity=user_severity,
         remedy="a bot, or one id for everybody who isn't signed in: leave these rows out or give them ids of their "
         "own (of the session); if that is right, raise validation.max_user_share",
     )

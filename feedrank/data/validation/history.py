@@ -7,11 +7,12 @@ table itself shows: the control chart for overdispersed proportions of Laney (20
 attributes", Quality Engineering 14(4), here with medians, so that a few bad days don't hide others. Two days in a row
 on the same side need half the distance from the noise each (a run rule, as in the Western Electric Handbook, 1956).
 
-A day that stands out fails the batch if it is new, or is no longer what was accepted. It is a warning if it is older
-than every accepted day, as all days of a first import are.
+A day that stands out is held if it is judged now, and is not what was accepted. It is a warning if it is older than
+every accepted day, as all days of a first import are. A day like one that a person accepted doesn't stand out.
 """
 
 import warnings
+from collections.abc import Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +20,9 @@ import pandas as pd
 
 from feedrank.config.validation import HistoryConfig, Tolerance
 from feedrank.data import calendar
-from feedrank.data.validation.accepted import AcceptedDays
 from feedrank.data.validation.batch import Batch, Bools, Floats, Ints
 from feedrank.data.validation.daily import DailyFigure, Days, count_days, daily_figures, hour_shares
+from feedrank.data.validation.record import DayRecord
 
 MAD_TO_SD = 1.4826
 """Median absolute deviation to standard deviation, normal distribution."""
@@ -31,12 +32,19 @@ MISSING_DAYS = "missing_days"
 
 @dataclass(frozen=True)
 class Standing:
-    """What earlier batches make of each day, [days]; a day in neither fails the batch if it stands out."""
+    """What was decided about each day before, [days]."""
 
+    judged: Bools
+    """Judged now: it is new, its rows changed, or it wasn't over."""
     past: Bools
     """Older than every accepted day, as all days of a first import are: it is over, and may stand out."""
     unchanged: Bools
-    """Accepted, and still what it was."""
+    """Still near what was accepted."""
+
+    @property
+    def told(self) -> Bools:
+        """Days of which it is told that they stand out."""
+        return self.judged & ~self.unchanged
 
 
 @dataclass(frozen=True)
@@ -64,35 +72,57 @@ class History:
     """Place of the day that isn't over, perhaps behind the last."""
     comparisons: tuple[Comparison, ...]
 
-    def accepted(self) -> AcceptedDays:
-        """Every day that is over, as accepted."""
-        figures = pd.DataFrame({c.name: c.value for c in self.comparisons})
-        figures.index = pd.RangeIndex(self.days.first, self.days.first + self.days.count)
-        return AcceptedDays(figures.iloc[: max(self.today, 0)])
+    @property
+    def figures(self) -> pd.DataFrame:
+        """Index: days since 1970-01-01; one column a figure."""
+        frame = pd.DataFrame({c.name: c.value for c in self.comparisons})
+        frame.index = pd.RangeIndex(self.days.first, self.days.first + self.days.count)
+        return frame
 
 
-def compare_days(batch: Batch, config: HistoryConfig, *, accepted: AcceptedDays | None) -> History:
+@dataclass(frozen=True)
+class _Known:
+    """What compares a batch's days with: the record, and the days to judge."""
+
+    record: DayRecord
+    days: range
+    judged: Bools
+    present: Bools
+    by_hand: Bools
+
+    def standing(self, name: str, value: Floats, tolerance: Tolerance) -> Standing:
+        first = self.record.first_accepted
+        past = np.ones(len(self.days), dtype=bool) if first is None else np.asarray(self.days) < first
+        unchanged = _tolerance_excess(value, self.record.figure(name, self.days), tolerance) <= 1
+        return Standing(self.judged, past, unchanged)
+
+
+def compare_days(
+    batch: Batch, config: HistoryConfig, *, record: DayRecord, settled: Set[int], present: Set[int]
+) -> History:
     """Compares every day of a batch that has rows with the days before it.
 
-    Without accepted days it is a first import.
+    Args:
+        batch: good rows.
+        config: tolerances.
+        record: of the days that were judged before; without accepted ones it is a first import.
+        settled: days that are not judged now; every other day from the first to the last is.
+        present: days that have rows, good or bad.
     """
     days = count_days(batch)
     today = int(batch.limits.now_us // (calendar.US_PER_HOUR * 24) - days.first)
+    span = range(days.first, days.first + days.count)
+    known = _Known(record, span, ~_among(span, settled), _among(span, present), record.by_hand(span))
     figures = [*daily_figures(batch, days, config), _hour_figure(batch, days, config)]
     comparisons = (
-        *(_compare(figure, days, today=today, accepted=accepted, config=config) for figure in figures),
-        _missing_days(days, today=today, accepted=accepted, config=config),
+        *(_compare(figure, days, today=today, known=known, config=config) for figure in figures),
+        _missing_days(days, today=today, known=known, config=config),
     )
     return History(days, today, comparisons)
 
 
-def _standing(name: str, value: Floats, days: Days, accepted: AcceptedDays | None, tolerance: Tolerance) -> Standing:
-    if accepted is None:
-        return Standing(past=np.ones(days.count, dtype=bool), unchanged=np.zeros(days.count, dtype=bool))
-    return Standing(
-        past=np.arange(days.count) < accepted.first_day - days.first,
-        unchanged=_tolerance_excess(value, accepted.of(name, days), tolerance) <= 1,
-    )
+def _among(span: range, days: Set[int]) -> Bools:
+    return np.array([day in days for day in span], dtype=bool)
 
 
 def _lagged(values: Floats, lags: Ints) -> Floats:
@@ -115,25 +145,30 @@ def _lag_groups(config: HistoryConfig) -> list[Ints]:
 
 
 def _judged(values: Floats, config: HistoryConfig) -> Bools:
-    """Days that have a value, enough such days before them, and are new enough, [days]."""
+    """Days that have a value, and enough such days before them, [days]."""
     before = np.isfinite(_lagged(values, np.arange(1, config.window_days + 1))).sum(axis=1)
-    judged = (before >= config.min_days) & np.isfinite(values)
-    if config.judged_days is not None:
-        judged[: -config.judged_days] = False
-    return judged
+    return (before >= config.min_days) & np.isfinite(values)
 
 
-def _compare(
-    figure: DailyFigure, days: Days, *, today: int, accepted: AcceptedDays | None, config: HistoryConfig
-) -> Comparison:
+def _accepted_by_hand(values: Floats, by_hand: Bools, config: HistoryConfig) -> Floats:
+    """The value of the last day before each that a person accepted, [days]; NaN if none is within the window."""
+    places = np.arange(len(values))
+    last = np.maximum.accumulate(np.where(by_hand & np.isfinite(values), places, -1))
+    last = np.concatenate([[-1], last[:-1]])
+    return np.where((last >= 0) & (places - last <= config.window_days), values[np.maximum(last, 0)], np.nan)
+
+
+def _compare(figure: DailyFigure, days: Days, *, today: int, known: _Known, config: HistoryConfig) -> Comparison:
     full = days.rows >= (config.min_day_rows if figure.whole_day else 0)
     scaled, value = (np.where(full, column, np.nan) for column in (figure.scaled, figure.value))
     lags = _lag_groups(config)
-    differences = np.stack([figure.scaled - _median(_lagged(scaled, group)) for group in lags])
+    usual = [*(_median(_lagged(scaled, group)) for group in lags), _accepted_by_hand(scaled, known.by_hand, config)]
+    differences = figure.scaled - np.stack(usual)
     nearest = np.argmin(np.where(np.isfinite(differences), np.abs(differences), np.inf), axis=0)
     places = np.arange(days.count)
     difference = differences[nearest, places]
-    expected = np.stack([_median(_lagged(value, group)) for group in lags])[nearest, places]
+    typical = [*(_median(_lagged(value, group)) for group in lags), _accepted_by_hand(value, known.by_hand, config)]
+    expected = np.stack(typical)[nearest, places]
     if figure.only_upwards:
         difference = np.maximum(difference, 0)
     judged = _judged(scaled, config) & np.isfinite(difference)
@@ -143,7 +178,7 @@ def _compare(
         _noise_excess(np.where(judged, difference, 0.0), figure.noise, judged, config),
         _tolerance_excess(figure.value, expected, figure.tolerance),
     )
-    standing = _standing(figure.name, figure.value, days, accepted, figure.tolerance)
+    standing = known.standing(figure.name, figure.value, figure.tolerance)
     return Comparison(figure.name, figure.value, expected, np.where(judged, excess, np.nan), standing)
 
 
@@ -187,15 +222,13 @@ def _hour_figure(batch: Batch, days: Days, config: HistoryConfig) -> DailyFigure
     return DailyFigure("hour_profile", value, value, noise, config.hour_profile, only_upwards=True, whole_day=True)
 
 
-def _missing_days(days: Days, *, today: int, accepted: AcceptedDays | None, config: HistoryConfig) -> Comparison:
+def _missing_days(days: Days, *, today: int, known: _Known, config: HistoryConfig) -> Comparison:
     """A day without rows where the days before it, and the same weekdays among them, have enough."""
     rows = days.rows.astype(np.float64)
     references = [_median(_lagged(rows, lags)) for lags in _lag_groups(config)]
     expected = np.fmin.reduce(references)
     history = np.arange(days.count) >= config.min_days
     judged = history & (expected >= config.min_day_rows) & (np.arange(days.count) < today)
-    if config.judged_days is not None:
-        judged[: -config.judged_days] = False
-    excess = np.where(days.rows == 0, 2.0, 0.0)
-    standing = _standing(MISSING_DAYS, rows, days, accepted, Tolerance())
+    excess = np.where(known.present, 0.0, 2.0)
+    standing = known.standing(MISSING_DAYS, rows, Tolerance())
     return Comparison(MISSING_DAYS, rows, expected, np.where(judged, excess, np.nan), standing)

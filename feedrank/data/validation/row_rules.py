@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from feedrank import schema
 from feedrank.config.validation import ValidationConfig
 from feedrank.data import calendar
-from feedrank.data.ingest.identity import Hashes, text_hashes
+from feedrank.data.ingest.identity import Hashes
 from feedrank.data.validation.batch import UNKNOWN, Batch, Bools, Ints
 
 US_PER_SECOND = 1_000_000
@@ -27,6 +27,7 @@ class RowRule:
     name: str
     expected: str
     bad: Callable[[Batch, ValidationConfig], Bools]
+    remedy: str = ""
 
 
 def row_rules() -> list[RowRule]:
@@ -52,7 +53,13 @@ def row_rules() -> list[RowRule]:
         RowRule("time_of_day_agrees", "the time of day of the timestamp's hour", _time_of_day_differs),
         RowRule("action_not_before_impression", "action_time not before timestamp", _action_before_impression),
         RowRule("action_not_in_future", "action_time not after now", _action_in_future),
-        RowRule("user_event_rate", "no more events of a user in a minute than a human makes", _too_fast),
+        RowRule(
+            "user_event_rate",
+            "no more moments of a user in a minute than a human has",
+            _too_fast,
+            remedy="a bot, or one id for everybody who isn't signed in: leave these rows out or give them ids of their "
+            "own (of the session); if that is right, raise validation.max_user_events_per_minute",
+        ),
     ]
 
 
@@ -76,9 +83,13 @@ def _no_uuid(batch: Batch, _: ValidationConfig) -> Bools:
     return ~pc.fill_null(matches, True).to_numpy()
 
 
-def _later_copies(keys: Hashes) -> Bools:
-    """Rows whose key an earlier row has, [rows]."""
-    order = np.argsort(keys, kind="stable")
+def _later_copies(keys: Hashes, settled: Bools | None) -> Bools:
+    """Rows whose key an earlier row has, or one of a settled day, [rows]."""
+    if settled is None:
+        order = np.argsort(keys, kind="stable")
+    else:
+        first = np.concatenate([np.flatnonzero(settled), np.flatnonzero(~settled)])
+        order = first[np.argsort(keys[first], kind="stable")]
     values = keys[order]
     copies = np.zeros(len(keys), dtype=bool)
     copies[order[1:]] = values[1:] == values[:-1]
@@ -86,14 +97,13 @@ def _later_copies(keys: Hashes) -> Bools:
 
 
 def _repeated_id(batch: Batch, _: ValidationConfig) -> Bools:
-    copies = _later_copies(text_hashes([batch.table[schema.INTERACTION_ID]]))
-    return copies & ~batch.nulls(schema.INTERACTION_ID)
+    return _later_copies(batch.id_hashes, batch.settled) & ~batch.nulls(schema.INTERACTION_ID)
 
 
 def _repeated_event(batch: Batch, _: ValidationConfig) -> Bools:
     keys = _mixed(_mixed(_mixed(batch.users) ^ batch.items.view(np.uint64)) ^ batch.times.view(np.uint64))
     known = ~(batch.nulls(schema.USER_ID) | batch.nulls(schema.ITEM_ID) | batch.nulls(schema.TIMESTAMP))
-    return _later_copies(keys) & known
+    return _later_copies(keys, batch.settled) & known
 
 
 def _mixed(values: Ints | Hashes) -> Hashes:
@@ -166,8 +176,20 @@ def _weekday_differs(batch: Batch, config: ValidationConfig) -> Bools:
 
 
 def _too_fast(batch: Batch, config: ValidationConfig) -> Bools:
+    """Distinct moments count: the impressions of one answer share theirs."""
     minutes = (batch.times // (60 * US_PER_SECOND)).view(np.uint64)
     keys = _mixed(_mixed(batch.users) ^ minutes)
-    _, places, counts = np.unique(keys, return_inverse=True, return_counts=True)
     known = ~(batch.nulls(schema.USER_ID) | batch.nulls(schema.TIMESTAMP))
-    return (counts[places] > config.max_user_events_per_minute) & known
+    busy = _counts(keys) > config.max_user_events_per_minute
+    busy &= known
+    if not busy.any():
+        return busy
+    moments = pd.DataFrame({"key": keys[busy], "time": batch.times[busy]}).groupby("key")["time"].transform("nunique")
+    busy[busy] = moments.to_numpy() > config.max_user_events_per_minute
+    return busy
+
+
+def _counts(keys: Hashes) -> Ints:
+    """How many rows have each row's key, [rows]."""
+    _, places, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    return counts[places]

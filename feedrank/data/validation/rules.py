@@ -1,22 +1,31 @@
-"""The rules of a batch: what is checked, and how each verdict reads."""
+"""The rules of a batch: what is checked, how each verdict reads, and what it says of each day."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from feedrank import schema
 from feedrank.config.validation import ValidationConfig
 from feedrank.data.ingest_facts import IngestFacts
 from feedrank.data.validation.batch import Batch, Bools, ColumnType
+from feedrank.data.validation.day_rules import (
+    BAD_ROWS_RULE,
+    DayShares,
+    Finding,
+    day_outcomes,
+    excesses,
+    share_findings,
+    share_result,
+)
 from feedrank.data.validation.expectations import Check, Table, Verdict, run_checks
 from feedrank.data.validation.facts import BatchFact, batch_facts
-from feedrank.data.validation.history import MISSING_DAYS, Comparison, History
+from feedrank.data.validation.history import History
 from feedrank.data.validation.row_rules import RowRule
 from feedrank.data.validation.summary import RuleResult
 
-SHOWN_DAYS = 3
-DEVICE_SHARES = tuple(f"{device}_share" for device in schema.DEVICES)
+ROW_RULES, DAY_RULES = "rows_that_break_it", "distance"
+"""One expectation for all rules about rows and one for all about days, as each costs milliseconds."""
 SCHEMA_RULE = "schema"
 
 
@@ -36,51 +45,71 @@ def judge_types(types: Sequence[ColumnType]) -> RuleResult:
     )
 
 
-def judge(
-    batch: Batch,
-    good: Batch,
-    rules: Sequence[RowRule],
-    masks: dict[str, Bools],
-    *,
-    history: History | None,
-    ingested: IngestFacts | None,
-    config: ValidationConfig,
-) -> list[RuleResult]:
-    """Runs every rule but that of the schema; `good` is the batch without its bad rows."""
-    counts = {rule.name: int(masks[rule.name].sum()) for rule in rules}
-    facts = batch_facts(batch, good, ingested=ingested, config=config)
-    comparisons = () if history is None else history.comparisons
+@dataclass(frozen=True)
+class Judgement:
+    """The outcome of every rule, and what they say of single days."""
+
+    results: list[RuleResult]
+    findings: list[Finding]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the rules look at: all rows of the batch with their masks, and the figures of its days."""
+
+    batch: Batch
+    rules: Sequence[RowRule]
+    masks: Mapping[str, Bools]
+    """The rows that break each rule, of the days that are judged."""
+    candidates: Batch
+    """Good rows of days that are not held."""
+    shares: DayShares
+    history: History | None
+    ingested: IngestFacts | None
+    first_import: bool
+
+
+def judge(judged: Judged, *, forgiven: Set[str], config: ValidationConfig) -> Judgement:
+    """Runs every rule but that of the schema; the rules in `forgiven` hold no day."""
+    counts = {rule.name: int(judged.masks[rule.name].sum()) for rule in judged.rules}
+    facts = batch_facts(
+        judged.batch, judged.candidates, ingested=judged.ingested, first_import=judged.first_import, config=config
+    )
     tables: dict[Table, pd.DataFrame] = {
-        "bad_rows": pd.DataFrame([counts]),
+        "bad_rows": pd.DataFrame({ROW_RULES: list(counts.values())}),
         "batch": pd.DataFrame([{fact.name: fact.value for fact in facts}], dtype=np.float64),
-        "days": pd.DataFrame({c.name: np.minimum(c.excess, 1e9) for c in comparisons}),
+        "shares": pd.DataFrame({BAD_ROWS_RULE: judged.shares.excess}),
+        "days": pd.DataFrame({DAY_RULES: excesses(judged.history)}),
     }
     checks = [
-        *(Check(r.name, "bad_rows", r.name, f"no row breaks: {r.expected}", max_value=0) for r in rules),
+        Check(ROW_RULES, "bad_rows", ROW_RULES, "no row breaks any of the rules about rows", max_value=0),
         *(Check(f.name, "batch", f.name, f.expected, f.min_value, f.max_value) for f in facts if f.value is not None),
-        *(
-            Check(f"daily_{c.name}", "days", c.name, "each day near the days before", max_value=1)
-            for c in comparisons
-            if c.judged
-        ),
+        Check(BAD_ROWS_RULE, "shares", BAD_ROWS_RULE, "few bad rows on each day", max_value=0),
+        Check(DAY_RULES, "days", DAY_RULES, "each day near the days before, by each figure", max_value=1),
     ]
     verdicts = run_checks(tables, checks)
-    return [
-        *(_row_result(rule, counts[rule.name], batch, verdicts[rule.name]) for rule in rules),
+    bad_days = share_findings(judged.shares, verdicts[BAD_ROWS_RULE].places, judged.masks, config)
+    days, findings = day_outcomes(judged.history, verdicts[DAY_RULES].places, forgiven=forgiven)
+    broken = set(verdicts[ROW_RULES].places)
+    results = [
+        *(_row_result(rule, counts[rule.name], met=place not in broken) for place, rule in enumerate(judged.rules)),
         *(_fact_result(fact, verdicts.get(fact.name)) for fact in facts),
-        *(_day_result(c, history, verdicts.get(f"daily_{c.name}")) for c in comparisons if history),
+        share_result(judged.shares, bad_days, config),
+        *days,
     ]
+    return Judgement(results, [*bad_days, *findings])
 
 
-def _row_result(rule: RowRule, bad: int, batch: Batch, verdict: Verdict) -> RuleResult:
+def _row_result(rule: RowRule, bad: int, *, met: bool) -> RuleResult:
+    remedy = f"; {rule.remedy}" if rule.remedy else ""
     return RuleResult(
         name=rule.name,
         kind="row",
-        status="passed" if verdict.met else "failed",
+        status="passed" if met else "failed",
         bad_rows=bad,
-        observed=f"{bad} of {batch.table.num_rows} rows break it",
+        observed=f"{bad} rows of the judged days break it",
         expected=rule.expected,
-        message="" if verdict.met else f"{bad} rows are in the quarantine",
+        message="" if met else f"{bad} rows are in the quarantine{remedy}",
     )
 
 
@@ -95,46 +124,3 @@ def _fact_result(fact: BatchFact, verdict: Verdict | None) -> RuleResult:
         expected=fact.expected,
         message="" if met else f"{fact.observed}, expected {fact.expected}{remedy}",
     )
-
-
-def _day_result(comparison: Comparison, history: History, verdict: Verdict | None) -> RuleResult:
-    name = f"daily_{comparison.name}"
-    expected = "each day near the median of the days (or same weekdays) before it"
-    if verdict is None:
-        return RuleResult(
-            name=name,
-            kind="table",
-            status="not_evaluated",
-            observed="too few days with enough rows before it",
-            expected=expected,
-        )
-    judged = int(np.isfinite(comparison.excess).sum())
-    odd, standing = list(verdict.places), comparison.standing
-    told = [place for place in odd if not standing.unchanged[place]]
-    failed = any(not standing.past[place] for place in told)
-    accepted = f", {len(odd) - len(told)} accepted before" if len(odd) > len(told) else ""
-    return RuleResult(
-        name=name,
-        kind="table",
-        status="failed" if failed else "warning" if told else "passed",
-        observed=f"{judged} days judged, {len(told)} stand out{accepted}",
-        expected=expected,
-        message=_days_told(comparison, told, history) + (_remedy(comparison.name) if failed else ""),
-    )
-
-
-def _days_told(comparison: Comparison, places: Sequence[int], history: History) -> str:
-    worst = sorted(places, key=lambda p: -comparison.excess[p])
-    shown = [
-        f"{history.days.label(p)}: {comparison.value[p]:.4g} instead of about {comparison.expected[p]:.4g}"
-        for p in sorted(worst[:SHOWN_DAYS])
-    ]
-    more = f" and {len(worst) - SHOWN_DAYS} more days" if len(worst) > SHOWN_DAYS else ""
-    return "; ".join(shown) + more
-
-
-def _remedy(figure: str) -> str:
-    if figure == MISSING_DAYS:
-        return " (ingest the missing days)"
-    setting = "device_share" if figure.endswith(DEVICE_SHARES) else figure
-    return f" (mend the source and ingest again, or if that is right, widen validation.history.{setting})"
