@@ -45,17 +45,26 @@ class Source:
     start: datetime
     end: datetime
     expected_from: datetime
-    """Days without a file from here on are warned of."""
+    expected_until: datetime
+    """Days without a file from the one to the other are warned of."""
     parts: list[_Part] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     """Complete once the batches were read."""
 
     @staticmethod
     def open(
-        location: Location, *, wanted: pa.Schema, by: str, start: datetime, end: datetime, expected_from: datetime
+        location: Location,
+        *,
+        wanted: pa.Schema,
+        by: str,
+        start: datetime,
+        end: datetime,
+        expected_from: datetime,
+        expected_until: datetime | None = None,
     ) -> "Source":
-        """Looks at the files' footers."""
-        source = Source(location, wanted, by, start.astimezone(UTC), end.astimezone(UTC), expected_from)
+        """Looks at the files' footers; rows are expected until `end` if nothing else is said."""
+        until = end if expected_until is None else min(end, expected_until)
+        source = Source(location, wanted, by, start.astimezone(UTC), end.astimezone(UTC), expected_from, until)
         source._plan()
         return source
 
@@ -82,7 +91,7 @@ class Source:
         # A batch that was written around midnight may lie in the folder of the neighbouring day.
         first, last = self.start.date() - timedelta(days=1), self.end.date() + timedelta(days=1)
         days = day_files(self.location, start=first, end=last)
-        for day in _days(self.expected_from, self.end - timedelta(microseconds=1)):
+        for day in _days(self.expected_from, self.expected_until - timedelta(microseconds=1)):
             if day not in days:
                 self.warnings.append(f"{self.location}: no data of {day}; is its writer running?")
         for file in itertools.chain.from_iterable(days.values()):

@@ -110,8 +110,13 @@ class WindowRows:
         return self.predictions.take(pa.array(self.joined.rows))
 
 
-def read_window(end: datetime, *, sources: Sources, config: MonitoringConfig) -> WindowRows:
-    """The rows of the window that ends at `end` (excluded), in bounded memory."""
+def read_window(
+    end: datetime, *, sources: Sources, config: MonitoringConfig, feedback_until: datetime | None = None
+) -> WindowRows:
+    """The rows of the window that ends at `end` (excluded), in bounded memory; days without feedback are warned of.
+
+    Feedback that has not come yet, of days after `feedback_until`, is nothing to warn of.
+    """
     start = end - config.window_length
     attribution = timedelta(minutes=config.window.attribution_minutes)
     log = Source.open(
@@ -124,6 +129,7 @@ def read_window(end: datetime, *, sources: Sources, config: MonitoringConfig) ->
         start=start - config.window_length,
         end=end,
         expected_from=start,
+        expected_until=feedback_until,
     )
     share = min(1.0, config.window.max_read_rows / max(log.rows, seen.rows, 1))
     traffic = _Traffic(start, end)

@@ -55,7 +55,7 @@ def evaluate_window(
         config: the monitoring configuration.
         now: the present; rows that are stamped later are warned of.
     """
-    window = read_window(end, sources=sources, config=config)
+    window = read_window(end, sources=sources, config=config, feedback_until=feedback_until)
     version = reference.info.model_version
     tested = _rows_under_test(window, version=version, config=config)
     sample = tested.take(pa.array(sample_rows(tested, end_us=_us(end), max_rows=config.window.max_rows, config=config)))

@@ -101,6 +101,7 @@ def test_clean_traffic_raises_no_alarm_and_each_window_gets_its_verdict_once(wor
     world.live()
     assert world.alarms() == []
     assert {result.verdict for result in world.results[3:]} == {"healthy"}
+    assert not any(result.latest.warnings for result in world.results[4:]), "from the first export on"
     judged = world.verdicts(feedback=True)
     assert set(judged.values()) == set(world.verdicts(feedback=False).values()) == {1}
     # All windows up to the last midnight whose feedback was exported, and no other.

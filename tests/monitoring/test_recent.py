@@ -170,3 +170,18 @@ def test_foreign_folders_and_files_are_no_rows_from_the_future(log: Path) -> Non
     (log / "date=2024-03-02").write_text("a file")
     assert ahead(log, END) == 0
     assert not read(log).warnings
+
+
+def test_days_after_those_that_are_expected_are_no_warning(tmp_path: Path) -> None:
+    write_partitioned(interactions(feature_rows(100, day=0)), tmp_path)
+
+    def warnings(until: datetime) -> list[str]:
+        source = Source.open(
+            tmp_path, wanted=schema.INTERACTIONS, by=schema.TIMESTAMP, start=START, end=END, expected_from=START,
+            expected_until=until,
+        )  # fmt: skip
+        return source.warnings
+
+    assert warnings(START + timedelta(days=1)) == []
+    assert warnings(START - timedelta(days=9)) == []
+    assert len(warnings(START + timedelta(hours=30))) == len(warnings(END + timedelta(days=9))) == 1
