@@ -60,24 +60,33 @@ def serve(
     features = compute_features(interactions, config=FeatureConfig())
     interactions = interactions.take(pa.array(np.argsort(timestamps_us(interactions), kind="stable")))
     scores = dulled_truth(generator, features)
-    train = _before(features, first_served - timedelta(days=TEST_DAYS))
-    known = _before(features, first_served)
-    test = features.slice(train, known - train)
+    train = before(features, first_served - timedelta(days=TEST_DAYS))
+    known = before(features, first_served)
     reference = directory / "reference"
-    build_reference(
-        features.slice(0, train),
-        test,
-        scores[train:known],
-        model_version=MODEL_VERSION,
-        metrics={"auc": area(scores[train:known], test[schema.TARGET].to_numpy()), "log_loss": 0.0},
-        config=config,
-        directory=reference,
+    write_reference(
+        features.slice(0, known), train=train, test_scores=scores[train:known], config=config, directory=reference
     )
     served = features.slice(known)
     sources = Sources(predictions=directory / "predictions", feedback=directory / "interactions")
     write_partitioned(prediction_log(served, scores=scores[known:]), sources.predictions)
     write_partitioned(interactions.slice(known), sources.feedback)
     return ServedWorld(reference, sources, features.slice(0, train), served, scores[known:], scores[train:known])
+
+
+def write_reference(
+    known: pa.Table, *, train: int, test_scores: NDArray[np.float64], config: MonitoringConfig, directory: Path
+) -> None:
+    """Writes the reference of the model; the first `train` of the known rows are its training split."""
+    test = known.slice(train)
+    build_reference(
+        known.slice(0, train),
+        test,
+        test_scores,
+        model_version=MODEL_VERSION,
+        metrics={"auc": area(test_scores, test[schema.TARGET].to_numpy()), "log_loss": 0.0},
+        config=config,
+        directory=directory,
+    )
 
 
 def dulled_truth(generator: GeneratorConfig, features: pa.Table) -> NDArray[np.float64]:
@@ -89,11 +98,18 @@ def dulled_truth(generator: GeneratorConfig, features: pa.Table) -> NDArray[np.f
         timestamps_us(features),
         devices.astype(np.int8),
     )
-    logits = np.log(truth / (1 - truth)) + np.random.default_rng(generator.seed).normal(0, DULLNESS, len(truth))
+    return dulled(truth, seed=generator.seed)
+
+
+def dulled(truth: NDArray[np.float64], *, seed: int) -> NDArray[np.float64]:
+    """Probabilities with noise on their logits."""
+    logits = np.log(truth / (1 - truth)) + np.random.default_rng(seed).normal(0, DULLNESS, len(truth))
     return 1 / (1 + np.exp(-logits))
 
 
-def prediction_log(features: pa.Table, *, scores: NDArray[np.float64]) -> pa.Table:
+def prediction_log(
+    features: pa.Table, *, scores: NDArray[np.float64], ranks: NDArray[np.int16] | None = None
+) -> pa.Table:
     """A log (`schema.PREDICTION_LOG`) in which every row was predicted shortly before it was shown."""
     rows = features.num_rows
     rng = np.random.default_rng(0)
@@ -104,7 +120,7 @@ def prediction_log(features: pa.Table, *, scores: NDArray[np.float64]) -> pa.Tab
         schema.USER_ID: features[schema.USER_ID],
         schema.ITEM_ID: features[schema.ITEM_ID],
         schema.SCORE: pa.array(scores.astype(np.float32)),
-        schema.RANK: pa.array(np.ones(rows, dtype=np.int16)),
+        schema.RANK: pa.array(np.ones(rows, dtype=np.int16) if ranks is None else ranks),
         schema.MODEL_VERSION: pa.array([MODEL_VERSION]).take(pa.array(np.zeros(rows, dtype=np.int64))),
         schema.LATENCY_MS: pa.array(rng.lognormal(1.0, 0.5, rows).astype(np.float32)),
         schema.FEATURES_STRUCT: pa.StructArray.from_arrays(
@@ -114,7 +130,8 @@ def prediction_log(features: pa.Table, *, scores: NDArray[np.float64]) -> pa.Tab
     return pa.table(columns, schema=schema.PREDICTION_LOG)
 
 
-def _before(features: pa.Table, day: date) -> int:
+def before(features: pa.Table, day: date) -> int:
+    """Number of rows before a day."""
     midnight = pa.scalar(datetime.combine(day, time(), tzinfo=UTC), type=schema.TIMESTAMP_TYPE)
     return int(pc.sum(pc.less(features[schema.TIMESTAMP], midnight)).as_py())
 

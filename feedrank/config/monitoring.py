@@ -16,6 +16,12 @@ class ReferenceConfig(Section):
     max_feature_rows: int = Field(default=20_000, ge=1)
     max_score_rows: int = Field(default=200_000, ge=1)
     score_bins: int = Field(default=10, ge=2, description="equal-share bins of the scores, for the PSI")
+    own_days: int = Field(
+        default=7, ge=1, description="first days under a model that become its own reference, from the log"
+    )
+    min_own_rows: int = Field(
+        default=1_000, ge=1, description="one per user and day; with fewer, only what no ranker changes is judged"
+    )
 
 
 class WindowConfig(Section):
@@ -36,9 +42,6 @@ class WindowConfig(Section):
         description="n·m / (n + m) of the two samples (185: 370 rows a side); below it: not enough data",
     )
     visit_gap_minutes: float = Field(default=30.0, gt=0, description="a longer pause begins a new visit")
-    population: Literal["impressions", "predictions"] = Field(
-        default="impressions", description="rows under test: predictions that were shown, or all candidates"
-    )
     attribution_minutes: float = Field(
         default=60.0, gt=0, description="feedback counts up to so long after its prediction"
     )
@@ -67,7 +70,7 @@ class DriftConfig(Section):
             schema.USER_DAYS_ACTIVE,
             schema.ITEM_AGE_DAYS,
         ),
-        description="features that grow with the length of the history; compared per day of history",
+        description="features that grow with the length of the history: growth in proportion is no drift",
     )
     k: int = Field(default=2, ge=1)
     m: int = Field(default=3, ge=1)

@@ -10,13 +10,15 @@ threshold; either alone is worthless (huge samples are always significant, small
   small windows need a larger D.
 - Missing values are judged apart: the tests can't see them.
 - Features of the calendar are compared with reference rows of the same hours of the week.
-- Features summarise a history that gets longer. Cumulative ones are compared per day of history, and a reference
-  whose own halves differ is prolonged towards the time of the window before the effect is measured.
+- Features summarise a history that gets longer. A cumulative one may stay as it is (users and items come and go) or
+  grow in proportion (nobody does), a click rate may move by as much when the clicks double or halve: only what lies
+  outside of both ends is an effect. For the others, a reference whose own halves differ is prolonged towards the time
+  of the window; that explains at most the growth of the history, so a slow drift that had begun within the reference
+  is found all the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,10 @@ TREND_STEPS = 6
 US_PER_HOUR = US_PER_DAY // 24
 HOURS_PER_WEEK = 168
 CALENDAR_FEATURES = (schema.HOUR_OF_DAY, schema.DAY_OF_WEEK)
+AGES = (schema.ITEM_AGE_DAYS,)
+"""Cumulative features that count the time itself."""
+CLICK_RATES = (schema.USER_HISTORICAL_CTR, schema.ITEM_CTR)
+"""Rates over the whole history: a ranker with twice the clicks moves them by its growth."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,10 @@ class Column:
     reference: Sample
     window: Sample
     categorical: bool
+    natural: tuple[Values, Values] | None = None
+    """The reference's values at the two ends of what the growth of the history does to them."""
+    growth: float = 1.0
+    """Length of the history behind the window over that behind the reference."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +89,23 @@ class _Tested:
 
 
 def feature_drift(
-    window: pa.Table, *, reference: Reference, engine: DriftEngine, config: MonitoringConfig
+    window: pa.Table,
+    *,
+    reference: Reference,
+    engine: DriftEngine,
+    config: MonitoringConfig,
+    features: Collection[str] = schema.FEATURES,
 ) -> list[Signal]:
-    """Verdicts on all features; `window` holds independent rows (`reference.FEATURE_SAMPLE`), possibly none."""
-    return column_drift(feature_columns(window, reference=reference, config=config.drift), engine=engine, config=config)
+    """Verdicts on features; `window` holds independent rows (`reference.FEATURE_SAMPLE`), possibly none."""
+    columns = feature_columns(window, reference=reference, config=config.drift, features=features)
+    return column_drift(columns, engine=engine, config=config)
 
 
-def feature_columns(window: pa.Table, *, reference: Reference, config: DriftConfig) -> list[Column]:
-    """All features as they are compared."""
-    return [_column(name, window, reference=reference, config=config) for name in schema.FEATURES]
+def feature_columns(
+    window: pa.Table, *, reference: Reference, config: DriftConfig, features: Collection[str] = schema.FEATURES
+) -> list[Column]:
+    """Features as they are compared."""
+    return [_column(name, window, reference=reference, config=config) for name in schema.FEATURES if name in features]
 
 
 def column_drift(columns: Sequence[Column], *, engine: DriftEngine, config: MonitoringConfig) -> list[Signal]:
@@ -156,14 +174,37 @@ def cramers_v(reference: Values, window: Values) -> float:
 
 
 def _column(name: str, window: pa.Table, *, reference: Reference, config: DriftConfig) -> Column:
-    start = reference.info.history_start if name in config.cumulative else None
     rows = _same_hours(reference.features, window) if name in CALENDAR_FEATURES else reference.features
+    before, now = _sample(rows, name), _sample(window, name)
+    start_us = reference.info.history_start.timestamp() * 1e6
+    lengths = [np.mean(sample.times_us) - start_us if len(sample.times_us) else 0.0 for sample in (before, now)]
+    growth = max(lengths[1] / lengths[0], 1.0) if min(lengths) > 0 else 1.0
     return Column(
         name=name,
-        reference=_sample(rows, name, history_start=start),
-        window=_sample(window, name, history_start=start),
+        reference=before,
+        window=now,
         categorical=name in schema.CATEGORICAL_FEATURES,
+        natural=_natural(name, before, now, start_us=start_us, config=config),
+        growth=float(growth),
     )
+
+
+def _natural(
+    name: str, before: Sample, now: Sample, *, start_us: float, config: DriftConfig
+) -> tuple[Values, Values] | None:
+    if not len(before.values) or not len(now.values):
+        return None
+    # Each row by its own growth, as the reference may be days long.
+    growth = np.maximum((now.times_us.mean() - start_us) / np.maximum(before.times_us - start_us, US_PER_DAY), 1.0)
+    if name in AGES and name in config.cumulative:
+        days = np.ceil((now.times_us.max() - before.times_us) / US_PER_DAY)  # ages are whole days
+        return before.values, before.values + np.maximum(days, 0)
+    if name in config.cumulative:
+        # A count c grows at a rate of about (c + 1) / length.
+        return before.values, (before.values + 1) * growth - 1
+    if name in CLICK_RATES:
+        return before.values / growth, before.values * growth
+    return None
 
 
 def _test(column: Column, *, engine: DriftEngine, config: MonitoringConfig) -> _Tested:
@@ -176,21 +217,36 @@ def _test(column: Column, *, engine: DriftEngine, config: MonitoringConfig) -> _
     result = engine.kolmogorov_smirnov(before.values, now.values)
     if result.statistic <= config.drift.thresholds.get(column.name, config.drift.ks_threshold):
         return _Tested(column, result, effect=result.statistic)
-    expected = _prolonged(before, now, engine=engine)
-    effect = min([result.statistic, *(engine.kolmogorov_smirnov(values, now.values).statistic for values in expected)])
+    effect = min(result.statistic, _unexplained(column, statistic=result.statistic, engine=engine))
     return _Tested(column, result, effect=effect, trend=result.statistic - effect)
 
 
-def _sample(rows: pa.Table, feature: str, *, history_start: datetime | None) -> Sample:
-    """The finite values of a feature; per day since `history_start` when that is given."""
+def _unexplained(column: Column, *, statistic: float, engine: DriftEngine) -> float:
+    """The part of a KS statistic that the growth of the history does not explain."""
+    natural = [distance_from_band(*column.natural, column.window.values)] if column.natural is not None else []
+    if column.natural is not None and column.name not in CLICK_RATES:
+        return natural[0]
+    expected = _prolonged(column.reference, column.window, engine=engine)
+    trend = [engine.kolmogorov_smirnov(values, column.window.values).statistic for values in expected]
+    by_trend = max(min(trend, default=statistic), statistic - float(np.log(column.growth)))
+    return min([by_trend, *natural])
+
+
+def distance_from_band(one: Values, other: Values, window: Values) -> float:
+    """How far the window's distribution function lies outside of the band between two others, 0 to 1."""
+    points = np.concatenate([one, other, window])
+    first, second, found = (
+        np.searchsorted(np.sort(values), points, side="right") / len(values) for values in (one, other, window)
+    )
+    above, below = found - np.maximum(first, second), np.minimum(first, second) - found
+    return float(max(above.max(), below.max(), 0.0))
+
+
+def _sample(rows: pa.Table, feature: str) -> Sample:
+    """The finite values of a feature."""
     raw = pc.cast(rows[feature], pa.float64()).to_numpy()
-    times = timestamps_us(rows)
     finite = np.isfinite(raw)
-    values, times = raw[finite], times[finite]
-    if history_start is not None:
-        start_us = int(history_start.timestamp() * 1e6)
-        values = values / np.maximum((times - start_us) / US_PER_DAY, 1.0)
-    return Sample(values=values, times_us=times, rows=len(raw))
+    return Sample(values=raw[finite], times_us=timestamps_us(rows)[finite], rows=len(raw))
 
 
 def _same_hours(rows: pa.Table, window: pa.Table) -> pa.Table:
@@ -212,8 +268,8 @@ def _prolonged(reference: Sample, window: Sample, *, engine: DriftEngine) -> lis
     early = reference.times_us < middle
     halves = reference.values[early], reference.values[~early]
     gap = reference.times_us[~early].mean() - reference.times_us[early].mean() if early.any() else 0.0
-    if min(map(len, halves)) < 2 or gap <= 0:
-        return []
+    if min(map(len, halves)) < 2 or gap < US_PER_DAY:
+        return []  # morning and evening are no trend
     if engine.kolmogorov_smirnov(*halves).statistic < KS_NOISE * np.sqrt(sum(1 / len(half) for half in halves)):
         return []
     ranks = (np.arange(len(reference.values)) + 0.5) / len(reference.values)

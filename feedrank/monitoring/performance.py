@@ -23,6 +23,7 @@ SMALLEST_RATIO = 0.01
 SMALLEST_PROBABILITY = 1e-7
 """Log loss clips here, as float32 scores may be 0 or 1."""
 NOTHING = Estimate(value=None)
+COLLECTING = "waits for the model's own first days, with which it is compared"
 
 
 @dataclass(frozen=True)
@@ -109,20 +110,34 @@ def _interval(value: float, cluster_effects: Floats, *, confidence: float) -> Es
     return Estimate(value=value, low=value - reach, high=value + reach)
 
 
-def performance_signals(metrics: Metrics, *, reference: Reference, config: PerformanceConfig) -> list[Signal]:
-    """Verdicts on AUC and calibration of the model that the reference belongs to, against its test split."""
+def performance_signals(
+    metrics: Metrics, *, trained: Reference, own: Reference | None, config: PerformanceConfig
+) -> list[Signal]:
+    """Verdicts on AUC and calibration of the model that the references belong to.
+
+    The AUC is compared with that of the model's own first days: it depends on which items are shown. A score means the
+    same whatever is shown, so the calibration is compared with that on the test split.
+    """
+    calibration = _calibration_signal(metrics, _expected(trained, config), config=config)
+    if own is None or "auc" not in own.info.metrics:
+        collecting = _signal(
+            "auc", metrics, statistic=metrics.auc.value, effect=None, threshold=config.max_auc_drop,
+            status="collecting", reason=COLLECTING,
+        )  # fmt: skip
+        return [collecting, calibration]
+    expected_auc = own.info.metrics["auc"]
+    return [_auc_signal(metrics, _expected(own, config), expected_auc=expected_auc, config=config), calibration]
+
+
+def _expected(reference: Reference, config: PerformanceConfig) -> Metrics:
     scores = reference.scores
-    split = Shown(
+    rows = Shown(
         users=scores[schema.USER_ID].to_numpy(),
         scores=scores[schema.SCORE].to_numpy().astype(np.float64),
         clicks=scores[schema.TARGET].to_numpy().astype(np.float64),
         engaged=np.zeros(scores.num_rows),
     )
-    expected = measure(split, name="test split", config=config)
-    return [
-        _auc_signal(metrics, expected, expected_auc=reference.info.metrics["auc"], config=config),
-        _calibration_signal(metrics, expected, config=config),
-    ]
+    return measure(rows, name="reference", config=config)
 
 
 def _auc_signal(metrics: Metrics, expected: Metrics, *, expected_auc: float, config: PerformanceConfig) -> Signal:
@@ -133,7 +148,7 @@ def _auc_signal(metrics: Metrics, expected: Metrics, *, expected_auc: float, con
         drop = 1 - auc / expected_auc
         certain = expected_auc - auc > _reach(metrics.auc, expected.auc)
         status = "drift" if drop > config.max_auc_drop and certain else "ok"
-        reason = f"AUC is {auc:.3f}, {drop:.1%} below the {expected_auc:.3f} of the test split"
+        reason = f"AUC is {auc:.3f}, {drop:.1%} below the {expected_auc:.3f} of the model's first days"
     return _signal(
         "auc", metrics, statistic=auc, effect=drop, threshold=config.max_auc_drop, status=status, reason=reason
     )

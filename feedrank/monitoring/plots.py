@@ -22,16 +22,15 @@ HEAT_WINDOWS = 56
 """Latest windows in the heat map: a week of 3-hour steps."""
 
 
-def distributions(columns: Sequence[Column], *, flagged: Collection[str], cumulative: Collection[str]) -> str:
+def distributions(columns: Sequence[Column], *, flagged: Collection[str]) -> str:
     """One small plot per feature: the reference against the window; flagged ones have a red title."""
     plt = _pyplot()
     rows = -(-len(columns) // COLUMNS)
     figure, axes = plt.subplots(rows, COLUMNS, figsize=(12, 2.1 * rows), constrained_layout=True)
     for axis, column in zip(axes.flat, columns, strict=False):
         _pair(axis, column)
-        unit = " per day of history" if column.name in cumulative else ""
         color = ALARM_COLOR if column.name in flagged else "black"
-        axis.set_title(f"{column.name}{unit}", fontsize=8, color=color)
+        axis.set_title(column.name, fontsize=8, color=color)
     for axis in list(axes.flat)[len(columns) :]:
         axis.axis("off")
     return _png(figure)

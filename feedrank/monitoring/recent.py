@@ -79,13 +79,14 @@ class Source:
         for part in self.parts:
             try:
                 for batch in self._read(part):
-                    whole = np.logical_and.reduce([batch[key].is_valid().to_numpy() for key in keys])
+                    whole = np.logical_and.reduce([batch[key].is_valid().to_numpy() for key in {*keys, self.by}])
                     incomplete += int((~whole).sum())
                     yield batch if whole.all() else batch.filter(pa.array(whole))
             except (DataError, pa.ArrowException, OSError) as error:
                 self.warnings.append(f"skipped: {part.file}: {error}")
         if incomplete:
-            self.warnings.append(f"{self.location}: {incomplete} rows without {', '.join(keys)} left out")
+            needed = ", ".join(dict.fromkeys([*keys, self.by]))
+            self.warnings.append(f"{self.location}: {incomplete} rows without {needed} left out")
 
     def _plan(self) -> None:
         # A batch that was written around midnight may lie in the folder of the neighbouring day.

@@ -1,5 +1,6 @@
 """The reference of a model: a sample of its features and its test-split scores, saved inside its bundle.
 
+The rows were shown by an earlier policy, so they say nothing of what this model shows (see `own_days.py`).
 The feature sample is drawn from the latest days of the rows that the model was trained and judged on (train and test
 split), not from all of the training data: user and item histories grow with time, so months-old rows differ from
 today's without any drift. It holds one row per user and window length (see `sampling.py`).
@@ -26,7 +27,6 @@ from feedrank.tables import COMPRESSION, read_parquet, timestamps_us
 
 FEATURES_FILE, SCORES_FILE, INFO_FILE = "features.parquet", "scores.parquet", "reference.json"
 SEED = 0
-US_PER_MINUTE = 60_000_000
 
 FEATURE_SAMPLE = pa.schema([pa.field(schema.USER_ID, pa.int64()), pa.field(schema.TIMESTAMP, schema.TIMESTAMP_TYPE),
                             *schema.FEATURE_FIELDS])  # fmt: skip
@@ -192,12 +192,13 @@ def _score_sample(
     return scored.take(pa.array(kept)), bins
 
 
-def sample_rows(table: pa.Table, *, end_us: int, max_rows: int, config: MonitoringConfig) -> NDArray[np.int64]:
-    """Indices of the rows of a table (with user and time) that drift tests may see, see `sampling.drift_sample`."""
+def sample_rows(
+    table: pa.Table, *, end_us: int, max_rows: int, config: MonitoringConfig, by: str = schema.TIMESTAMP
+) -> NDArray[np.int64]:
+    """Indices of the rows of a table (with user and time `by`) that drift tests may see (`sampling.drift_sample`)."""
     return drift_sample(
         table[schema.USER_ID].to_numpy(),
-        timestamps_us(table),
-        gap_us=int(config.window.visit_gap_minutes * US_PER_MINUTE),
+        timestamps_us(table, column=by),
         period_us=config.window_length // timedelta(microseconds=1),
         end_us=end_us,
         max_rows=max_rows,

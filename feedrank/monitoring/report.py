@@ -10,6 +10,7 @@ from feedrank.monitoring import plots
 from feedrank.monitoring.drift import feature_columns
 from feedrank.monitoring.reference import Reference
 from feedrank.monitoring.results import Estimate, MonitoringResult, Signal
+from feedrank.monitoring.window import Evaluation
 
 TEMPLATE = "report.html.j2"
 
@@ -17,8 +18,8 @@ TEMPLATE = "report.html.j2"
 def write_report(
     result: MonitoringResult,
     *,
-    sample: pa.Table,
-    reference: Reference,
+    evaluation: Evaluation,
+    trained: Reference,
     history: pa.Table,
     config: MonitoringConfig,
     path: Path,
@@ -27,8 +28,8 @@ def write_report(
 
     Args:
         result: what the run found.
-        sample: the rows under test of the latest window.
-        reference: of the model.
+        evaluation: of the latest window.
+        trained: the reference of the model's training.
         history: with the windows of this run.
         config: the monitoring configuration.
         path: of the HTML file.
@@ -43,12 +44,13 @@ def write_report(
     page = environment.get_template(TEMPLATE).render(
         result=result,
         window=window,
-        reference=reference.info,
+        trained=trained.info,
+        reference=evaluation.reference.info,
+        own=evaluation.reference is not trained,
         signals=sorted(window.signals, key=_urgency),
         distributions=plots.distributions(
-            feature_columns(sample, reference=reference, config=config.drift),
+            feature_columns(evaluation.sample, reference=evaluation.reference, config=config.drift),
             flagged=[signal.name for signal in window.signals if signal.flagged],
-            cumulative=config.drift.cumulative,
         ),
         heat_map=plots.heat_map(history, model_version=result.model_version),
     )

@@ -6,6 +6,7 @@ writes the history, a report and the typed result:
 
     OUTPUT/history.parquet          one row per window and signal
     OUTPUT/retraining.jsonl         every trigger and its reasons
+    OUTPUT/own_days/VERSION         what a model is compared with, see `own_days.py`
     OUTPUT/runs/TIME/result.json    `MonitoringResult`; beside it report.html
     OUTPUT/alerts.json, dead_letters.jsonl
 
@@ -52,6 +53,7 @@ from feedrank.monitoring.verdict import finding, verdict
 from feedrank.monitoring.window import Evaluation, evaluate_window
 
 RUNS, RESULT_FILE, REPORT_FILE = "runs", "result.json", "report.html"
+OWN_DAYS = "own_days"
 USUAL_WINDOWS = 28
 """Earlier windows that tell the usual share of requests with feedback."""
 RETRAINING_KINDS = ("feature", "score", "performance")
@@ -138,8 +140,8 @@ def _judge(
     days = config.arrivals.late_feedback_days + math.ceil(config.window.hours / 24)
     arrivals = read_arrivals(sources, now=now, days=days)
     evaluations, history = _judge_windows(
-        reference, sources=sources, arrivals=arrivals, history=histories.read_history(output / histories.FILE),
-        config=config, now=now,
+        reference, sources=sources, own_days=output / OWN_DAYS, arrivals=arrivals,
+        history=histories.read_history(output / histories.FILE), config=config, now=now,
     )  # fmt: skip
     windows = [evaluation.result for evaluation in evaluations]
     alarms = [
@@ -173,8 +175,7 @@ def _judge(
         warnings=warnings,
         report=str(report),
     )
-    sample = evaluations[-1].sample
-    write_report(result, sample=sample, reference=reference, history=history, config=config, path=report)
+    write_report(result, evaluation=evaluations[-1], trained=reference, history=history, config=config, path=report)
     return result, history
 
 
@@ -182,6 +183,7 @@ def _judge_windows(
     reference: Reference,
     *,
     sources: Sources,
+    own_days: Path,
     arrivals: Arrivals,
     history: pa.Table,
     config: MonitoringConfig,
@@ -202,6 +204,7 @@ def _judge_windows(
             reference=reference,
             engine=engine,
             sources=sources,
+            own_days=own_days,
             usual_feedback_share=share,
             feedback_until=arrivals.latest_feedback,
             config=config,

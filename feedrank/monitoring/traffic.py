@@ -71,10 +71,9 @@ def feedback_due(hours: Sequence[HourCounts], *, end: datetime) -> datetime:
     return end
 
 
-def waiting(signal: Signal, *, due: datetime, population: str) -> Signal:
+def waiting(signal: Signal, *, due: datetime) -> Signal:
     """The signal as it is before the window's feedback has come; one that needs none stays as it is."""
-    of_shown_rows = population == "impressions" and signal.kind in ("feature", "score")
-    if signal.kind not in NEED_FEEDBACK and not of_shown_rows:
+    if signal.kind not in NEED_FEEDBACK:
         return signal
     return Signal(
         name=signal.name,

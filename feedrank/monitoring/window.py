@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,11 @@ from feedrank import schema
 from feedrank.config.monitoring import MonitoringConfig
 from feedrank.monitoring.drift import feature_drift, score_drift
 from feedrank.monitoring.engines import DriftEngine
-from feedrank.monitoring.performance import Shown, measure, performance_signals
-from feedrank.monitoring.recent import future_rows
+from feedrank.monitoring.own_days import POLICY_FREE, own_reference
+from feedrank.monitoring.performance import COLLECTING, Shown, measure, performance_signals
+from feedrank.monitoring.recent import ARRIVAL, future_rows
 from feedrank.monitoring.reference import Reference, sample_rows
-from feedrank.monitoring.results import Metrics, Segment, WindowResult
+from feedrank.monitoring.results import Metrics, Segment, Signal, SignalKind, WindowResult
 from feedrank.monitoring.rows import Sources, WindowRows, read_window
 from feedrank.monitoring.traffic import feedback_due, feedback_signals, latency_signal, measure_visits, waiting
 
@@ -30,6 +32,8 @@ class Evaluation:
 
     result: WindowResult
     sample: pa.Table
+    reference: Reference
+    """The model's own first days if it has them, else what it was trained on."""
 
 
 def evaluate_window(
@@ -38,6 +42,7 @@ def evaluate_window(
     reference: Reference,
     engine: DriftEngine,
     sources: Sources,
+    own_days: Path,
     usual_feedback_share: float | None,
     feedback_until: datetime | None,
     config: MonitoringConfig,
@@ -47,9 +52,10 @@ def evaluate_window(
 
     Args:
         end: where the window ends.
-        reference: of the model that is watched; rows of other versions are measured, not judged.
+        reference: of the training of the model that is watched; rows of other versions are measured, not judged.
         engine: of the drift tests.
         sources: prediction log and feedback.
+        own_days: folder that keeps the models' own first days.
         usual_feedback_share: share of requests with feedback in earlier windows, if there were any.
         feedback_until: time of the newest feedback; what needs more of it is `pending`.
         config: the monitoring configuration.
@@ -57,18 +63,21 @@ def evaluate_window(
     """
     window = read_window(end, sources=sources, config=config, feedback_until=feedback_until)
     version = reference.info.model_version
-    tested = _rows_under_test(window, version=version, config=config)
-    sample = tested.take(pa.array(sample_rows(tested, end_us=_us(end), max_rows=config.window.max_rows, config=config)))
+    tested = window.predictions.filter(pc.equal(window.predictions[schema.MODEL_VERSION], version))
+    rows = sample_rows(tested, end_us=_us(end), max_rows=config.window.max_rows, config=config, by=ARRIVAL)
+    sample = tested.take(pa.array(rows))
+    due = feedback_due(window.hours, end=end)
+    feedback_in = feedback_until is not None and feedback_until >= due
+    own = own_reference(
+        reference, window=window, feedback_in=feedback_in, sources=sources, directory=own_days / version, config=config
+    )
     clock_warnings = list(_clock_warnings(sources, now=now, skew_seconds=config.window.clock_skew_seconds))
     versions = list(_versions(window, config))
     served = next((v for v in versions if v.name == version), None)
     served = served or measure(_nothing(), name=version, config=config.performance)
-    due = feedback_due(window.hours, end=end)
-    feedback_in = feedback_until is not None and feedback_until >= due
     signals = [
-        *feature_drift(sample, reference=reference, engine=engine, config=config),
-        score_drift(sample[schema.SCORE].to_numpy(), reference=reference, config=config),
-        *performance_signals(served, reference=reference, config=config.performance),
+        *_drift_signals(sample, trained=reference, own=own, engine=engine, config=config),
+        *performance_signals(served, trained=reference, own=own, config=config.performance),
         latency_signal(window.latency, config=config.performance),
         *feedback_signals(
             window.hours,
@@ -79,7 +88,7 @@ def evaluate_window(
         ),
     ]
     if not feedback_in:
-        signals = [waiting(signal, due=due, population=config.window.population) for signal in signals]
+        signals = [waiting(signal, due=due) for signal in signals]
     result = WindowResult(
         start=window.start,
         end=end,
@@ -92,18 +101,33 @@ def evaluate_window(
         signals=signals,
         versions=versions,
         visits=measure_visits(window.feedback, start=window.start, config=config),
-        segments=list(_segments(window, sample, reference=reference, engine=engine, config=config)),
+        segments=list(_segments(window, sample, trained=reference, own=own, engine=engine, config=config)),
         warnings=[*clock_warnings, *window.warnings, *_version_warnings(window.version_rows, version)],
         clock_warnings=clock_warnings,
     )
-    return Evaluation(result, sample)
+    return Evaluation(result, sample, own or reference)
 
 
-def _rows_under_test(window: WindowRows, *, version: str, config: MonitoringConfig) -> pa.Table:
-    rows = window.predictions
-    if config.window.population == "impressions":
-        rows = window.shown()
-    return rows.filter(pc.equal(rows[schema.MODEL_VERSION], version))
+def _drift_signals(
+    sample: pa.Table, *, trained: Reference, own: Reference | None, engine: DriftEngine, config: MonitoringConfig
+) -> list[Signal]:
+    if own is not None:
+        return [
+            *feature_drift(sample, reference=own, engine=engine, config=config),
+            score_drift(sample[schema.SCORE].to_numpy(), reference=own, config=config),
+        ]
+    signals = feature_drift(sample, reference=trained, engine=engine, config=config, features=POLICY_FREE)
+    known = {signal.name: signal for signal in signals}
+    return [
+        *(known.get(name, _collecting(name, kind="feature", rows=sample.num_rows)) for name in schema.FEATURES),
+        _collecting(schema.SCORE, kind="score", rows=sample.num_rows),
+    ]
+
+
+def _collecting(name: str, *, kind: SignalKind, rows: int) -> Signal:
+    return Signal(
+        name=name, kind=kind, test="own first days", threshold=1.0, rows=rows, status="collecting", reason=COLLECTING
+    )
 
 
 def _shown(window: WindowRows) -> tuple[pa.Table, Shown]:
@@ -129,13 +153,20 @@ def _versions(window: WindowRows, config: MonitoringConfig) -> Iterator[Metrics]
 
 
 def _segments(
-    window: WindowRows, sample: pa.Table, *, reference: Reference, engine: DriftEngine, config: MonitoringConfig
+    window: WindowRows,
+    sample: pa.Table,
+    *,
+    trained: Reference,
+    own: Reference | None,
+    engine: DriftEngine,
+    config: MonitoringConfig,
 ) -> Iterator[Segment]:
     rows, shown = _shown(window)
+    reference, features = (trained, POLICY_FREE) if own is None else (own, schema.FEATURES)
     for name in (*schema.DEVICES, NEW_USERS):
         part = sample.filter(_in_segment(sample, name, config))
         expected = replace(reference, features=reference.features.filter(_in_segment(reference.features, name, config)))
-        signals = feature_drift(part, reference=expected, engine=engine, config=config)
+        signals = feature_drift(part, reference=expected, engine=engine, config=config, features=features)
         chosen = shown.part(_in_segment(rows, name, config).to_numpy(zero_copy_only=False))
         yield Segment(
             metrics=measure(chosen, name=name, config=config.performance),

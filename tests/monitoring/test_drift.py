@@ -1,18 +1,31 @@
 """Verdicts on features and scores."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from monitored_data import CONFIG, FIRST_SERVED_DAY, feature_rows, make_reference, scores_of, with_column
+from monitored_data import (
+    CONFIG,
+    FIRST_SERVED_DAY,
+    START,
+    START_US,
+    feature_rows,
+    make_reference,
+    scores_of,
+    with_column,
+)  # fmt: skip
 
 from feedrank import schema
 from feedrank.config.monitoring import DriftConfig
-from feedrank.monitoring.drift import corrected_limits, cramers_v, feature_drift, score_drift
+from feedrank.monitoring.drift import corrected_limits, cramers_v, distance_from_band, feature_drift, score_drift
 from feedrank.monitoring.engines import ScipyEngine
 from feedrank.monitoring.reference import Reference
 from feedrank.monitoring.results import Signal
+from feedrank.tables import US_PER_DAY, timestamps_us
 
 FLOAT_FEATURES = (schema.USER_AVG_DWELL_TIME, schema.ITEM_POPULARITY, schema.RECENCY_SCORE)
 
@@ -39,6 +52,47 @@ def test_clean_windows_of_any_size_and_weekday_have_no_drift(reference: Referenc
 
 def test_growing_histories_are_no_drift_even_two_months_later(reference: Reference) -> None:
     assert not flagged(feature_rows(2_000, day=FIRST_SERVED_DAY + 60, seed=3), reference)
+
+
+def as_old_as(window: pa.Table, days: float) -> pa.Table:
+    """The window with items of one age."""
+    return with_column(window, schema.ITEM_AGE_DAYS, np.full(window.num_rows, int(days)))
+
+
+def test_items_that_only_got_older_are_no_drift_and_new_or_impossibly_old_ones_are(reference: Reference) -> None:
+    spike = replace(reference, features=as_old_as(reference.features, 25))
+    window = feature_rows(1_000, day=FIRST_SERVED_DAY + 10)
+    for days, drifted in ((25, False), (35, False), (0, True), (80, True)):
+        assert (schema.ITEM_AGE_DAYS in flagged(as_old_as(window, days), spike)) == drifted, days
+
+
+def test_click_rates_may_move_with_the_clicks_of_a_new_ranker_by_the_growth_of_the_history_only(
+    reference: Reference,
+) -> None:
+    window = feature_rows(2_000, day=FIRST_SERVED_DAY + 7)
+    rates = window[schema.ITEM_CTR].to_numpy()
+    assert not flagged(with_column(window, schema.ITEM_CTR, rates * 1.2), reference)
+    assert flagged(with_column(window, schema.ITEM_CTR, rates * 2), reference) == {schema.ITEM_CTR}
+
+
+def test_a_slow_drift_that_had_begun_within_a_reference_of_a_long_history_is_found(reference: Reference) -> None:
+    def drifting(rows: pa.Table, by_day: float) -> pa.Table:
+        days = (timestamps_us(rows) - START_US) / US_PER_DAY
+        values = rows[schema.ITEM_POPULARITY].to_numpy() + by_day * (days - FIRST_SERVED_DAY)
+        return with_column(rows, schema.ITEM_POPULARITY, values)
+
+    old = reference.info.model_copy(update={"history_start": START - timedelta(days=300)})
+    begun = Reference(old, drifting(reference.features, 0.05), reference.scores)
+    window = drifting(feature_rows(2_000, day=FIRST_SERVED_DAY + 3), 0.05)
+    assert schema.ITEM_POPULARITY in flagged(window, begun)
+
+
+def test_two_samples_of_one_band_have_no_distance_from_it_and_what_lies_outside_has() -> None:
+    low, high = np.arange(100.0), np.arange(100.0) + 10
+    assert distance_from_band(low, high, low) == distance_from_band(low, high, high) == 0
+    assert distance_from_band(low, high, low + 5) == 0
+    assert distance_from_band(low, high, high + 100) == 1
+    assert distance_from_band(low, high, low - 30) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("feature", FLOAT_FEATURES)

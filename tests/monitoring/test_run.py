@@ -274,7 +274,7 @@ def test_the_headline_names_every_alarm_and_the_message_has_each_reason(house: H
     moved = [f for f in schema.NUMERIC_FEATURES if f not in CONFIG.drift.cumulative][:5]
     for day in range(DAYS):
         rows = feature_rows(ROWS_PER_DAY, day=FIRST_SERVED_DAY + day, seed=100 + day)
-        for name in moved:
+        for name in moved if day == DAYS - 1 else ():
             rows = with_column(rows, name, rows[name].to_numpy() + 10)
         serve(rows, house.directory)
     result = house.run()
@@ -284,16 +284,6 @@ def test_the_headline_names_every_alarm_and_the_message_has_each_reason(house: H
     for alarm in result.alarms:
         assert alarm.signal in message.title
         assert f"- {alarm.reason}" in message.text
-
-
-def test_all_predictions_can_be_tested_instead_of_the_shown_ones(clean: House) -> None:
-    for file in (clean.directory / "interactions").rglob("*.parquet"):
-        pq.write_table(pq.ParquetFile(file).read().slice(0, 100), file)
-    few = clean.run().latest.sample_rows
-    window = CONFIG.window.model_copy(update={"population": "predictions"})
-    all_rows = clean.run(config=CONFIG.model_copy(update={"window": window})).latest.sample_rows
-    assert few <= 100
-    assert all_rows > 1_000
 
 
 def test_a_missing_reference_is_alerted_and_raised_and_the_next_run_catches_up(clean: House) -> None:
@@ -376,7 +366,8 @@ def test_segments_show_where_the_drift_is(house: House) -> None:
     for day in range(DAYS):
         rows = feature_rows(6_000, day=FIRST_SERVED_DAY + day, seed=100 + day)
         mobile = rows[schema.DEVICE_MOBILE].to_numpy() == 1
-        values = rows[schema.ITEM_POPULARITY].to_numpy() + np.where(mobile, 0, 2.0)
+        shift = 2.0 if day == DAYS - 1 else 0.0
+        values = rows[schema.ITEM_POPULARITY].to_numpy() + np.where(mobile, 0, shift)
         serve(with_column(rows, schema.ITEM_POPULARITY, values), house.directory)
     segments = {segment.metrics.name: segment for segment in house.run().latest.segments}
     assert not segments["mobile"].drifted

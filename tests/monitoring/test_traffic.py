@@ -102,9 +102,7 @@ def test_only_what_needs_feedback_waits_for_it() -> None:
     kinds = {"feature": False, "score": False, "serving": False, "performance": True, "feedback": True}
     for kind, waits in kinds.items():
         signal = share(hours(*[50] * 24), 1.0).model_copy(update={"kind": kind})
-        assert (waiting(signal, due=END, population="predictions").status == "pending") == waits
-        of_shown = waits or kind in ("feature", "score")
-        assert (waiting(signal, due=END, population="impressions").status == "pending") == of_shown
+        assert (waiting(signal, due=END).status == "pending") == waits
 
 
 def test_impossible_feedback_is_flagged() -> None:
