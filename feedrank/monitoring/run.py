@@ -33,6 +33,7 @@ from feedrank.monitoring.alerts import Alert, Alerter
 from feedrank.monitoring.arrivals import Arrivals, read_arrivals
 from feedrank.monitoring.channels import Channel, configured_channels
 from feedrank.monitoring.engines import drift_engine
+from feedrank.monitoring.held_days import day_alerts
 from feedrank.monitoring.reference import Reference, load_reference
 from feedrank.monitoring.report import write_report
 from feedrank.monitoring.results import (
@@ -159,6 +160,7 @@ def _judge(
     trigger, warnings = _trigger(alarms, output=output, config=config, now=now, start=start_retraining)
     alerts = [Alert(key=f"{version}:{alarm.signal}", text=alarm.sentence) for alarm in alarms]
     alerts += [Alert(key="retraining", text=warning) for warning in warnings]
+    alerts += day_alerts(sources.feedback, since=now - timedelta(hours=config.window.hours))
     if clock := windows[-1].clock_warnings:
         alerts.append(Alert(key="clock", text=f"warning: {'; '.join(clock)}"))
     report = output / RUNS / f"{now:%Y%m%dT%H%M%SZ}" / REPORT_FILE
