@@ -5,7 +5,11 @@
 Counted are days of traffic, each judged by the whole monitor (24 h windows every 3 h, alarm at K of M). A clean day is
 a false alarm when any signal alarms at one of its eight window ends. A drifted episode is detected when an alarm comes
 within 24 h of the drift's full strength (of its start, when it is sudden). Clean days come from worlds of several
-seeds, seasons and sizes, and from the days before each drift.
+seeds, seasons and sizes, and from the days before each drift. Feedback comes at midnight, for the whole day.
+
+Three feeds: "sessions" is the generator's own; in "first ranker" a feed in random order gets its first model, which
+changes what is shown and clicked (`policy_world.py`); in "spread" impressions lie anywhere in the day, and the model
+serves for a month.
 
 How strong a drift is, is not the monitor's word: the same day of the same world is generated with and without it, and
 the largest ratio of effect to threshold over all signals is taken on the two samples ("margin"). Episodes with a
@@ -22,26 +26,30 @@ import math
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from benchmarks.drift_strength import margin, plain_alarm
 from benchmarks.monitored_world import ServedWorld, serve
+from benchmarks.policy_world import serve_first_ranker
 from feedrank.config import MonitoringConfig
 from feedrank.config.data import DriftKind, DriftScenario, GeneratorConfig
 from feedrank.monitoring import history as histories
 from feedrank.monitoring.engines import DriftEngine, drift_engine
 from feedrank.monitoring.reference import load_reference
+from feedrank.monitoring.results import NEED_FEEDBACK
 from feedrank.monitoring.window import evaluate_window
 
 CONFIG = MonitoringConfig.model_validate({"drift": {"engine": "scipy"}})
-HISTORY_DAYS, CLEAN_DAYS = 42, 2
+HISTORY_DAYS, CLEAN_DAYS, SPREAD_DAYS = 42, 2, 30
 """Days behind the reference, and clean served days before a drift (the first gives the history of K of M)."""
 HEADLINE_MARGIN = 1.5
 STRENGTHS: dict[DriftKind, tuple[float, ...]] = {
@@ -53,6 +61,7 @@ STRENGTHS: dict[DriftKind, tuple[float, ...]] = {
     "label_delay": (0.1, 0.25, 0.5, 1.0),
 }
 RAMP_DAYS = (0, 2)
+Feed = Literal["sessions", "first ranker", "spread"]
 
 
 @dataclass(frozen=True)
@@ -63,11 +72,12 @@ class Episode:
     generator: GeneratorConfig
     drifts: tuple[DriftScenario, ...] = ()
     served_days: int = 5
+    feed: Feed = "sessions"
 
     @property
     def first_served(self) -> date:
         """First day with a prediction log."""
-        return self.generator.start_date + timedelta(days=HISTORY_DAYS)
+        return self.generator.end_date + timedelta(days=1 - self.served_days)
 
     def midnight(self, day: int) -> datetime:
         """Begin of the n-th served day, from 0."""
@@ -98,7 +108,8 @@ def main(arguments: Sequence[str]) -> None:
     """Prints the tables and the JSON line."""
     quick = "--quick" in arguments
     engine, console = drift_engine(CONFIG.drift), Console(width=120)
-    episodes = [*_clean_episodes(quick=quick), *_drift_episodes(quick=quick)]
+    kinds = (_clean_episodes, _drift_episodes, _policy_episodes, _spread_episodes)
+    episodes = [episode for kind in kinds for episode in kind(quick=quick)]
     outcomes = [
         run(episode, engine=engine, config=CONFIG)
         for episode in track(episodes, console=Console(stderr=True), description="episodes")
@@ -111,16 +122,43 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _world(
-    seed: int, *, start: date, users: int = 10_000, rows_per_day: int = 14_000, days: int = 5
+    seed: int,
+    *,
+    start: date,
+    users: int = 10_000,
+    rows_per_day: int = 14_000,
+    days: int = 5,
+    history_days: int = HISTORY_DAYS,
 ) -> GeneratorConfig:
     return GeneratorConfig(
         num_users=users,
         num_items=20_000,
-        num_interactions=rows_per_day * (HISTORY_DAYS + days),
+        num_interactions=rows_per_day * (history_days + days),
         start_date=start,
-        end_date=start + timedelta(days=HISTORY_DAYS + days - 1),
+        end_date=start + timedelta(days=history_days + days - 1),
         seed=seed,
     )
+
+
+def _policy_episodes(*, quick: bool) -> Iterator[Episode]:
+    """A first ranker, without and with a drift from its third day on."""
+    for seed in range(301, 302 if quick else 304):
+        generator = _world(seed, start=date(2024, 3, 3), days=9)
+        yield Episode(name="a first ranker", generator=generator, served_days=9, feed="first ranker")
+    for index, kind in enumerate(list(STRENGTHS)[2:3] if quick else STRENGTHS):
+        generator = _world(320 + index, start=date(2024, 3, 3))
+        start = generator.start_date + timedelta(days=HISTORY_DAYS + CLEAN_DAYS)
+        drift = DriftScenario(kind=kind, start_date=start, strength=1.0)
+        yield Episode(name=kind, generator=generator, drifts=(drift,), feed="first ranker")
+
+
+def _spread_episodes(*, quick: bool) -> Iterator[Episode]:
+    """A month under one model, trained on the month before."""
+    for seed in () if quick else (401, 402):
+        generator = _world(seed, start=date(2024, 3, 3), days=SPREAD_DAYS, history_days=SPREAD_DAYS)
+        world = generator.world.model_copy(update={"session_mean_impressions": 1.0})
+        generator = generator.model_copy(update={"world": world})
+        yield Episode(name="spread over the day", generator=generator, served_days=SPREAD_DAYS, feed="spread")
 
 
 def _clean_episodes(*, quick: bool) -> Iterator[Episode]:
@@ -148,14 +186,10 @@ def run(episode: Episode, *, engine: DriftEngine, config: MonitoringConfig) -> O
     full = full_strength(episode)
     last = full + timedelta(days=1) if full else episode.midnight(episode.served_days)
     with tempfile.TemporaryDirectory() as folder:
-        world = serve(
-            episode.generator,
-            first_served=episode.first_served,
-            drifts=episode.drifts,
-            config=config,
-            directory=Path(folder),
+        world = _served(episode, drifts=episode.drifts, directory=Path(folder))
+        alarms = watch(
+            world, start=episode.midnight(1), last=last, engine=engine, config=config, own_days=Path(folder) / "own"
         )
-        alarms = watch(world, start=episode.midnight(1), last=last, engine=engine, config=config)
     clean = [episode.midnight(day) for day in range(1, CLEAN_DAYS if full else episode.served_days)]
     day_alarms = [_names(alarms, day, day + timedelta(days=1)) for day in clean]
     plain_alarms = [plain_alarm(world, day) for day in clean]
@@ -169,7 +203,7 @@ def run(episode: Episode, *, engine: DriftEngine, config: MonitoringConfig) -> O
         plain_alarms,
         hours_to_detect=max(0.0, (in_time[0] - full) / timedelta(hours=1)) if in_time else None,
         plain_detected=plain_alarm(world, full),
-        margin=margin(world, twin(episode.generator, episode.first_served), day=full, config=config),
+        margin=margin(world, twin(replace(episode, name="", drifts=())), day=full, config=config),
         signals=_names(alarms, started, last),
     )
 
@@ -184,36 +218,62 @@ def full_strength(episode: Episode) -> datetime | None:
 
 
 def watch(
-    world: ServedWorld, *, start: datetime, last: datetime, engine: DriftEngine, config: MonitoringConfig
+    world: ServedWorld,
+    *,
+    start: datetime,
+    last: datetime,
+    engine: DriftEngine,
+    config: MonitoringConfig,
+    own_days: Path,
 ) -> dict[datetime, list[str]]:
-    """Names of the alarms at each window end from `start` to `last` that has any."""
+    """Names of the alarms at each window end from `start` to `last` that has any.
+
+    Feedback is there up to the latest midnight; then the windows that waited for it are judged again.
+    """
     reference = load_reference(world.reference)
     version, history, found = reference.info.model_version, histories.HISTORY.empty_table(), {}
     step = timedelta(hours=config.window.step_hours)
-    for end in (start + step * index for index in range((last - start) // step + 1)):
+
+    def judged(history: pa.Table, end: datetime, *, now: datetime) -> pa.Table:
         usual = histories.usual_value(history, "feedback_share", model_version=version, before=end, windows=28)
-        evaluation = evaluate_window(
+        midnight = now.replace(hour=0)
+        result = evaluate_window(
             end,
             reference=reference,
             engine=engine,
             sources=world.sources,
+            own_days=own_days,
             usual_feedback_share=usual,
-            feedback_until=end,
+            feedback_until=midnight,
             config=config,
-            now=end,
+            now=now,
+        ).result
+        waited = [signal.name for signal in result.signals if signal.kind in NEED_FEEDBACK]
+        return histories.add_window(history, result, judged_at=now, only=waited if end < now else None)
+
+    ends = [start + step * index for index in range((last - start) // step + 1)]
+    for now in ends:
+        due = [end for end in ends if now - timedelta(days=1) < end < now] if now.hour == 0 else []
+        for end in [*due, now]:
+            history = judged(history, end, now=now)
+        alarms = histories.alarms(
+            history, model_version=version, ends=[*due, now], config=config.drift, keep=timedelta(days=1)
         )
-        history = histories.add_window(history, evaluation.result, judged_at=end)
-        alarms = histories.alarms(history, model_version=version, ends=[end], config=config.drift, keep=step)
         if alarms:
-            found[end] = [alarm.signal for alarm in alarms]
+            found[now] = [alarm.signal for alarm in alarms]
     return found
 
 
+def _served(episode: Episode, *, drifts: tuple[DriftScenario, ...], directory: Path) -> ServedWorld:
+    made = serve_first_ranker if episode.feed == "first ranker" else serve
+    return made(episode.generator, first_served=episode.first_served, drifts=drifts, config=CONFIG, directory=directory)
+
+
 @functools.lru_cache(maxsize=len(next(iter(STRENGTHS.values()))))
-def twin(generator: GeneratorConfig, first_served: date) -> ServedWorld:
-    """The same world without any drift."""
+def twin(episode: Episode) -> ServedWorld:
+    """The world of an episode without any drift."""
     with tempfile.TemporaryDirectory() as folder:
-        return serve(generator, first_served=first_served, drifts=(), config=CONFIG, directory=Path(folder))
+        return _served(episode, drifts=(), directory=Path(folder))
 
 
 def power_table(outcomes: Sequence[Outcome]) -> Table:
