@@ -84,6 +84,7 @@ def write_reference(
         test_scores,
         model_version=MODEL_VERSION,
         metrics={"auc": area(test_scores, test[schema.TARGET].to_numpy()), "log_loss": 0.0},
+        features=FeatureConfig(),
         config=config,
         directory=directory,
     )

@@ -234,6 +234,7 @@ def _write_reference(bundle_directory: Path, *, train: pa.Table, test: pa.Table,
         scores,
         model_version=bundle.metadata.model_version,
         metrics={"auc": metrics.auc, "log_loss": metrics.log_loss},
+        features=bundle.features,
         config=config.monitoring,
         directory=bundle_directory / REFERENCE_FOLDER,
     )

@@ -132,6 +132,17 @@ class ArrivalConfig(Section):
     )
 
 
+class ConsistencyConfig(Section):
+    """The check that predictions were made on the features that they should have been made on."""
+
+    rows: int = Field(default=200, ge=1, description="predictions of a run whose features are computed again")
+    min_rows: int = Field(default=50, ge=1, description="fewer give no verdict")
+    max_mismatch: float = Field(default=0.2, gt=0, lt=1, description="share of them with another value of a feature")
+    snapshot_hours: float = Field(
+        default=6.0, ge=0, lt=24, description="after midnight (UTC) the night's snapshot is in use at the latest"
+    )
+
+
 class SmtpConfig(Section):
     """E-mail of alerts; user and password come from the environment."""
 
@@ -175,6 +186,7 @@ class MonitoringConfig(Section):
     drift: DriftConfig = DriftConfig()
     performance: PerformanceConfig = PerformanceConfig()
     arrivals: ArrivalConfig = ArrivalConfig()
+    consistency: ConsistencyConfig = ConsistencyConfig()
     alerts: AlertConfig = AlertConfig()
     retraining: RetrainingConfig = RetrainingConfig()
     history_days: int = Field(default=400, ge=1, description="windows older than that leave the history")

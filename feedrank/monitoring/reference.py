@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from feedrank import schema
+from feedrank.config.data import FeatureConfig
 from feedrank.config.monitoring import MonitoringConfig
 from feedrank.errors import DataError
 from feedrank.monitoring import psi
@@ -67,6 +68,8 @@ class ReferenceInfo(BaseModel):
     test_rows: int
     feature_rows: int
     score_rows: int
+    feature_config: FeatureConfig | None = None
+    """Constants of the features that the model was trained on; None in references of earlier releases."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def build_reference(
     *,
     model_version: str,
     metrics: Mapping[str, float],
+    features: FeatureConfig,
     config: MonitoringConfig,
     directory: Path,
 ) -> ReferenceInfo:
@@ -98,6 +102,7 @@ def build_reference(
         test_scores: the model's click probabilities of the test rows, shape [test rows].
         model_version: as written to the prediction log.
         metrics: of the test split; `auc` and `log_loss` are needed.
+        features: constants of the features of both splits.
         config: the monitoring configuration.
         directory: is made when it is missing.
 
@@ -105,7 +110,7 @@ def build_reference(
         DataError: an empty split, scores that don't fit the test rows or aren't finite, a missing metric.
     """
     _check_inputs(train, test, test_scores, metrics)
-    features = _feature_sample(train, test, config)
+    sample = _feature_sample(train, test, config)
     scores, bins = _score_sample(test, test_scores, config)
     info = ReferenceInfo(
         model_version=model_version,
@@ -119,12 +124,13 @@ def build_reference(
         score_bin_rows=bins.rows,
         train_rows=train.num_rows,
         test_rows=test.num_rows,
-        feature_rows=features.num_rows,
+        feature_rows=sample.num_rows,
         score_rows=scores.num_rows,
+        feature_config=features,
     )
     # Plain writes: the bundle around it is written aside and renamed as a whole.
     directory.mkdir(parents=True, exist_ok=True)
-    pq.write_table(features, directory / FEATURES_FILE, compression=COMPRESSION)
+    pq.write_table(sample, directory / FEATURES_FILE, compression=COMPRESSION)
     pq.write_table(scores, directory / SCORES_FILE, compression=COMPRESSION)
     (directory / INFO_FILE).write_text(info.model_dump_json(indent=2), encoding="utf-8")
     return info

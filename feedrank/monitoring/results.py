@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-SignalKind = Literal["feature", "score", "performance", "serving", "feedback", "arrival"]
+SignalKind = Literal["feature", "score", "performance", "serving", "feedback", "arrival", "consistency"]
 Status = Literal["ok", "drift", "not_enough_data", "error", "pending", "collecting"]
 """`pending`: its feedback is not due yet; `collecting`: the champion's own reference is not complete yet."""
 Verdict = Literal["healthy", "alarm", "not_enough_data"]
@@ -20,6 +20,7 @@ WHAT_TO_DO: dict[SignalKind, str] = {
     "serving": "look at the predictor (runbook.md#feedrankslow)",
     "feedback": "no retraining starts until it is mended (runbook.md#broken-feedback)",
     "arrival": "look at what writes it (runbook.md#no-data-arrive)",
+    "consistency": "look at the snapshot that the predictor has (runbook.md#other-features-than-the-models)",
 }
 
 

@@ -32,6 +32,7 @@ from feedrank.monitoring import history as histories
 from feedrank.monitoring.alerts import Alert, Alerter
 from feedrank.monitoring.arrivals import Arrivals, read_arrivals
 from feedrank.monitoring.channels import Channel, configured_channels
+from feedrank.monitoring.consistency import consistency_signals
 from feedrank.monitoring.engines import drift_engine
 from feedrank.monitoring.held_days import day_alerts
 from feedrank.monitoring.reference import Reference, load_reference
@@ -215,7 +216,10 @@ def _judge_windows(
         evaluation = _with(
             evaluation, volume_signal(evaluation.result.predictions, usual=volume, config=config.performance)
         )
-        evaluations.append(_with_error_rate(evaluation, config) if window is due[-1] else evaluation)
+        if window is due[-1]:
+            evaluation = _with_error_rate(evaluation, config)
+            evaluation = _with_consistency(evaluation, trained=reference, sources=sources, config=config)
+        evaluations.append(evaluation)
         result = evaluations[-1].result
         known = histories.signals_of(history, model_version=version, end=window.end)
         history = histories.add_window(
@@ -256,6 +260,23 @@ def _with(evaluation: Evaluation, signal: Signal, *, warnings: Sequence[str] | N
     warned = result.warnings if warnings is None else list(warnings)
     updated = result.model_copy(update={"signals": [*result.signals, signal], "warnings": warned})
     return replace(evaluation, result=updated)
+
+
+def _with_consistency(
+    evaluation: Evaluation, *, trained: Reference, sources: Sources, config: MonitoringConfig
+) -> Evaluation:
+    """Adds whether the latest window's predictions were made on the right features, which needs the whole history."""
+    if trained.info.feature_config is None:
+        return evaluation
+    signals = consistency_signals(
+        evaluation.sample,
+        interactions=sources.feedback,
+        history_start=trained.info.history_start,
+        features=trained.info.feature_config,
+        config=config.consistency,
+    )
+    result = evaluation.result.model_copy(update={"signals": [*evaluation.result.signals, *signals]})
+    return replace(evaluation, result=result)
 
 
 def _trigger(

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from feedrank import schema
 from feedrank.config import MonitoringConfig
-from feedrank.monitoring.reference import Reference, build_reference, load_reference
+from feedrank.config.data import FeatureConfig
+from feedrank.monitoring.reference import INFO_FILE, Reference, build_reference, load_reference
 from feedrank.tables import US_PER_DAY, timestamps_us, write_partitioned
 
 VERSION = "v1.0.0"
@@ -79,9 +80,13 @@ def make_reference(directory: Path) -> Reference:
         scores_of(test),
         model_version=VERSION,
         metrics={"auc": 0.68, "log_loss": 0.45},
+        features=FeatureConfig(),
         config=CONFIG,
         directory=directory,
     )
+    # The features are random: nobody could compute them again.
+    info = load_reference(directory).info.model_copy(update={"feature_config": None})
+    (directory / INFO_FILE).write_text(info.model_dump_json())
     return load_reference(directory)
 
 

@@ -7,6 +7,7 @@ import pytest
 from monitored_data import CONFIG, VERSION, feature_rows, make_reference, scores_of
 
 from feedrank import schema
+from feedrank.config.data import FeatureConfig
 from feedrank.errors import DataError
 from feedrank.monitoring.reference import INFO_FILE, build_reference, load_reference
 from feedrank.tables import US_PER_DAY, timestamps_us
@@ -40,6 +41,7 @@ def test_the_caps_hold(tmp_path: Path) -> None:
         scores_of(test),
         model_version=VERSION,
         metrics={"auc": 0.7, "log_loss": 0.4},
+        features=FeatureConfig(),
         config=CONFIG.model_copy(update={"reference": reference}),
         directory=tmp_path,
     )
@@ -57,7 +59,10 @@ def test_the_caps_hold(tmp_path: Path) -> None:
 def test_bad_input_is_refused(tmp_path: Path, scores: np.ndarray, metrics: dict[str, float], message: str) -> None:
     train, test = feature_rows(1_000, day=0), feature_rows(1_000, day=1)
     with pytest.raises(DataError, match=message):
-        build_reference(train, test, scores, model_version=VERSION, metrics=metrics, config=CONFIG, directory=tmp_path)
+        build_reference(
+            train, test, scores, model_version=VERSION, metrics=metrics, features=FeatureConfig(), config=CONFIG,
+            directory=tmp_path,
+        )  # fmt: skip
 
 
 def test_a_missing_or_foreign_reference_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""Logged features against those that the interactions give."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from monitored_data import CONFIG, START, feature_rows, interactions, prediction_log, with_column
+
+from feedrank import schema
+from feedrank.config.data import FeatureConfig
+from feedrank.features.offline import compute_features
+from feedrank.monitoring.consistency import SUFFIX, consistency_signals
+from feedrank.monitoring.results import Signal
+from feedrank.monitoring.rows import READ_LOG, flat
+from feedrank.tables import US_PER_DAY, timestamps_us, write_partitioned
+
+FEATURES = FeatureConfig()
+DAYS = 6
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Days of few users and items, who have a history."""
+    folder = tmp_path_factory.mktemp("interactions")
+    write_partitioned(shown(), folder)
+    return folder
+
+
+def shown() -> pa.Table:
+    return interactions(feature_rows(6_000, day=0, days=DAYS, users=150))
+
+
+def served(*, stale_days: int = 0, config: FeatureConfig = FEATURES) -> pa.Table:
+    """Predictions of the last day on features without its last nights, with some constants (`rows.FLAT_LOG`)."""
+    rows = shown()
+    days = (timestamps_us(rows) - timestamps_us(rows).min()) // US_PER_DAY
+    known = rows.filter(pa.array((days < DAYS - 1 - stale_days) | (days == DAYS - 1)))
+    features = compute_features(known, config=config)
+    last = features.filter(pa.array(timestamps_us(features) >= int((START.timestamp() + (DAYS - 1) * 86_400) * 1e6)))
+    log = prediction_log(last)
+    times = last[schema.TIMESTAMP]  # the log of the tests is two seconds early
+    log = log.set_column(log.schema.get_field_index(schema.TIMESTAMP), log.schema.field(schema.TIMESTAMP), times)
+    return flat(log.select(READ_LOG.names))
+
+
+def mismatches(sample: pa.Table, table: Path, *, history_start: datetime = START) -> dict[str, Signal]:
+    signals = consistency_signals(
+        sample, interactions=table, history_start=history_start, features=FEATURES, config=CONFIG.consistency
+    )
+    return {signal.name.removesuffix(SUFFIX): signal for signal in signals}
+
+
+def flagged(sample: pa.Table, table: Path) -> set[str]:
+    return {name for name, signal in mismatches(sample, table).items() if signal.flagged}
+
+
+def test_predictions_on_the_right_features_differ_in_none(table: Path) -> None:
+    found = mismatches(served(), table)
+    assert set(found) == set(schema.FEATURES)
+    assert {signal.statistic for signal in found.values()} == {0.0}
+    assert {signal.rows for signal in found.values()} == {CONFIG.consistency.rows}
+
+
+def test_a_changed_constant_is_found_in_the_features_that_it_makes(table: Path) -> None:
+    other = FEATURES.model_copy(update={"user_ctr_prior_weight": 40.0})
+    assert flagged(served(config=other), table) == {schema.USER_HISTORICAL_CTR}
+
+
+def test_a_snapshot_that_is_two_nights_old_is_found(table: Path) -> None:
+    found = flagged(served(stale_days=2), table)
+    assert {schema.USER_INTERACTION_COUNT, schema.ITEM_POPULARITY, schema.USER_DAYS_ACTIVE} <= found
+
+
+def test_values_that_are_not_there_differ(table: Path) -> None:
+    sample = served()
+    gone = with_column(sample, schema.ITEM_CTR, np.full(sample.num_rows, np.nan))
+    assert mismatches(gone, table)[schema.ITEM_CTR].statistic == 1
+
+
+def test_predictions_before_the_nights_snapshot_is_in_use_are_not_looked_at(table: Path) -> None:
+    early = served(stale_days=2)
+    limit = START + timedelta(days=DAYS - 1, hours=CONFIG.consistency.snapshot_hours)
+    early = early.filter(pa.array([time < limit for time in early[schema.TIMESTAMP].to_pylist()]))
+    assert early.num_rows > CONFIG.consistency.min_rows
+    assert {signal.status for signal in mismatches(early, table).values()} == {"not_enough_data"}
+
+
+def test_interactions_without_the_beginning_give_no_verdict(table: Path) -> None:
+    found = mismatches(served(stale_days=2), table, history_start=START - timedelta(days=30))
+    assert {signal.status for signal in found.values()} == {"not_enough_data"}
+
+
+def test_no_predictions_are_not_enough_data(table: Path) -> None:
+    assert {signal.status for signal in mismatches(served().slice(0, 0), table).values()} == {"not_enough_data"}
