@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
+from feedrank import delta
 from feedrank.config.ingest import IngestConfig
 from feedrank.data.ingest import IngestSummary, ingest
+from feedrank.data.ingest.quarantine import place
 from feedrank.errors import FeedrankError
 from feedrank.tables import read_partitioned
 
@@ -174,7 +174,7 @@ def is_right(case: Case, summary: IngestSummary) -> bool:
         return False
     if case.quarantined_row is None:
         return True
-    quarantine = pq.read_table(summary.output / "_quarantine" / "rows.parquet")
+    quarantine = delta.open_table(place(summary.output)).read()
     return case.quarantined_row in quarantine["row"].to_pylist()
 
 

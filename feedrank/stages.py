@@ -19,22 +19,23 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from feedrank import schema, storage
+from feedrank import delta, schema, storage
 from feedrank.config import Config
 from feedrank.config.data import DataConfig, GeneratorConfig
 from feedrank.config.model import Gates, ModelConfig
 from feedrank.data.generator import World, generate
 from feedrank.data.links import link_file, link_tree
+from feedrank.data.ingest_facts import NO_FACTS, facts_of
 from feedrank.data.split import Split, load_split, save_split, split_by_time
 from feedrank.errors import ConfigError, DataError
 from feedrank.evaluation.evaluate import Evaluation, evaluate
 from feedrank.features.events import EVENT_COLUMNS
 from feedrank.features.offline import compute_features
 from feedrank.features.snapshot import load_info, load_snapshot, save_snapshot, take_snapshot
+from feedrank.interactions import open_interactions, write_interactions
 from feedrank.model.bundle import (
     EPOCHS_FILE,
     REFERENCE_FOLDER,
@@ -50,8 +51,6 @@ from feedrank.registered_model import RegisteredModel
 from feedrank.registry import Registry
 from feedrank.tables import (
     date_range,
-    parquet_files,
-    partition_days,
     read_partitioned,
     timestamps_us,
     write_partitioned,
@@ -74,24 +73,23 @@ class Summary(BaseModel):
 
 
 def generate_interactions(
-    output: Path, *, config: GeneratorConfig, progress: Callable[[int], None] | None = None
+    output: delta.Location, *, config: GeneratorConfig, progress: Callable[[int], None] | None = None
 ) -> None:
-    """Writes synthetic interactions to `output`, partitioned by day."""
-    with storage.new_directory(output) as fresh:
-        write_partitioned(generate(config, progress=progress), fresh)
+    """Writes synthetic interactions in the place of what the table at `output` holds."""
+    write_interactions(generate(config, progress=progress), output, note=NO_FACTS.note())
 
 
-def summary_of(interactions: Path) -> Summary:
-    """What is in a table of interactions, by the footers of its files.
+def summary_of(interactions: delta.Location) -> Summary:
+    """What is in a table of interactions, by its log.
 
     Raises:
         DataError: nothing is.
     """
-    days = partition_days(interactions)
+    table = open_interactions(interactions)
+    days = list(table.days())
     if not days:
         raise DataError(f"{interactions}: there is no interaction in it")
-    rows = sum(pq.read_metadata(file).num_rows for _, folder in days for file in parquet_files(folder))
-    return Summary(output=interactions, rows=rows, start=days[0][0].isoformat(), end=days[-1][0].isoformat())
+    return Summary(output=Path(interactions), rows=table.rows, start=days[0].isoformat(), end=days[-1].isoformat())
 
 
 def generate_or_ingest(
@@ -133,14 +131,15 @@ def parsed_date(text: str) -> date:
         raise ConfigError(f"data_date: '{text}' is no date; expected YYYY-MM-DD") from error
 
 
-def _remove_later_days(interactions: Path, data_date: date) -> None:
-    days = partition_days(interactions)
-    if not days or days[0][0] > data_date:
-        first = f"; the first is of {days[0][0]}" if days else ""
+def _remove_later_days(interactions: delta.Location, data_date: date) -> None:
+    table = open_interactions(interactions)
+    days = list(table.days())
+    if not days or days[0] > data_date:
+        first = f"; the first is of {days[0]}" if days else ""
         raise DataError(f"there is no interaction up to {data_date}{first}")
-    for day, folder in days:
-        if day > data_date:
-            shutil.rmtree(folder)
+    if days[-1] > data_date:
+        unread = (facts_of(table) or NO_FACTS).model_copy(update={"files": {}})  # a later ingestion reads them again
+        table.delete(f"{schema.DATE} > CAST('{data_date.isoformat()}' AS DATE)", note=unread.note())
 
 
 def build_features(interactions: Path, *, output: Path, config: DataConfig, now: datetime | None = None) -> Summary:

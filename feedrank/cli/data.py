@@ -13,6 +13,7 @@ from feedrank import schema, stages
 from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, progress_bar, timed
 from feedrank.config import load_config
 from feedrank.features.snapshot import publish_snapshot
+from feedrank.interactions import refuse_old_folder
 from feedrank.model.bundle import SNAPSHOT_FOLDER
 from feedrank.user import current_user
 
@@ -80,6 +81,7 @@ def validate(
     from feedrank.data.validation import validate as validate_interactions
 
     output = run_dir / "validated"
+    refuse_old_folder(run_dir / "interactions")
     with timed("validated"):
         summary = validate_interactions(
             run_dir / "interactions",

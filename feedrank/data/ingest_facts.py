@@ -1,18 +1,32 @@
-"""What an ingestion knows of a table and its rows don't say: which columns the files themselves had.
+"""What an ingestion knows of a table and its rows don't say; it stands in the commits of the table itself.
 
-A constant device is right where the mapping fills it in for files without one, and a fault where the files say it.
+Which columns the files had: a constant device is right where the mapping fills it in for files without one, and a fault
+where the files say it. And which files were read, so that none is read again as long as it is what it was.
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from feedrank import delta
 from feedrank.errors import DataError
-from feedrank.storage import write_text
 
-FACTS_FILE = "_ingest.json"
-"""Beside the days of the table; readers of partitions don't see it."""
+KEY = "feedrank.ingest"
+"""Of the commits' metadata; each holds all that was known then, so the newest says all."""
+APPLICATION = "feedrank.ingest"
+
+
+class FileRead(BaseModel):
+    """A file as it was when it was read, and how many rows it had."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bytes: int
+    modified: str
+    """Its time of change, or the store's mark of its content."""
+    reading: str
+    """Fingerprint of the mapping and of the settings that it was read by."""
+    rows: int
 
 
 class IngestFacts(BaseModel):
@@ -20,33 +34,56 @@ class IngestFacts(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    columns_from_files: tuple[str, ...]
+    columns_from_files: tuple[str, ...] = ()
     """Columns of ours with at least one value that a file had; the others were derived or filled by the mapping."""
+    files: dict[str, FileRead] = {}
+    """By name."""
 
     def from_files(self, column: str) -> bool:
         """Whether any value of the column came from a file."""
         return column in self.columns_from_files
 
+    def after(self, columns: Iterable[str], files: dict[str, FileRead]) -> "IngestFacts":
+        """With those of one more ingestion."""
+        return IngestFacts(
+            columns_from_files=tuple(sorted({*self.columns_from_files, *columns})), files={**self.files, **files}
+        )
 
-def read_facts(table: Path) -> IngestFacts | None:
+    def note(self, *, transaction: int | None = None) -> delta.Note:
+        """For the commit of an ingestion."""
+        number = None if transaction is None else (APPLICATION, transaction)
+        return delta.Note({KEY: self.model_dump_json()}, number)
+
+
+NO_FACTS = IngestFacts()
+"""Of a table that was written otherwise; every file is read."""
+
+
+def facts_of(table: delta.Snapshot) -> IngestFacts | None:
     """The facts of a table; None if no ingestion wrote it.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: another program wrote them.
     """
-    path = table / FACTS_FILE
+    for limit in (20, None):  # the newest is near, mostly
+        for commit in table.history(limit=limit):
+            if KEY in commit.metadata:
+                return _parsed(table.location, commit.metadata[KEY])
+    return None
+
+
+def _parsed(location: delta.Location, text: str) -> IngestFacts | None:
     try:
-        return IngestFacts.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise DataError(f"{path}: can't be read ({reason}); ingest again into an empty folder") from error
+        facts = IngestFacts.model_validate_json(text)
+    except ValidationError as error:
+        raise DataError(f"{location}: {KEY} in its log can't be read ({error.errors()[0]['msg']})") from error
+    return facts if facts.columns_from_files else None
 
 
-def write_facts(table: Path, columns_from_files: Iterable[str], *, earlier: IngestFacts | None = None) -> IngestFacts:
-    """Writes the facts of one more ingestion into a table; `earlier` are those of the table before it."""
-    columns = {*columns_from_files, *(earlier.columns_from_files if earlier else ())}
-    facts = IngestFacts(columns_from_files=tuple(sorted(columns)))
-    write_text(table / FACTS_FILE, facts.model_dump_json(indent=2) + "\n")
-    return facts
+def read_facts(location: delta.Location) -> IngestFacts | None:
+    """The facts of the table at a place; None if none is there, or no ingestion wrote it.
+
+    Raises:
+        DataError: another program wrote them.
+    """
+    return facts_of(delta.open_table(location)) if delta.is_table(location) else None

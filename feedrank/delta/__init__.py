@@ -3,6 +3,7 @@
 The only package that imports `deltalake`, and only where a table is used: the predictor's process never does.
 """
 
+from feedrank.delta.files import DataFile, write_files
 from feedrank.delta.layout import NOTHING, Commit, DayFiles, Layout, Merged, Note
 from feedrank.delta.snapshot import Snapshot, text
 from feedrank.delta.store import Location
@@ -11,6 +12,7 @@ from feedrank.delta.table import Table, convert, create_table, in_days, is_table
 __all__ = [
     "NOTHING",
     "Commit",
+    "DataFile",
     "DayFiles",
     "Layout",
     "Location",
@@ -24,4 +26,5 @@ __all__ = [
     "is_table",
     "open_table",
     "text",
+    "write_files",
 ]

@@ -56,9 +56,15 @@ class Snapshot:
             wanted = pc.and_(wanted, pc.less_equal(self._files[DATE], pa.scalar(end)))
         return self._files if isinstance(wanted, pa.Scalar) else self._files.filter(wanted)
 
-    def _paths_of(self, days: Iterable[date]) -> set[str]:
+    @property
+    def paths(self) -> list[str]:
+        """Its files, relative to it."""
+        return self._files["path"].to_pylist()
+
+    def paths_of(self, days: Iterable[date]) -> list[str]:
+        """The files of these days."""
         of_days = pc.is_in(self._files[DATE], pa.array(sorted(days), pa.date32()))
-        return {*self._files.filter(of_days)["path"].to_pylist()}
+        return self._files.filter(of_days)["path"].to_pylist()
 
     def days(self) -> dict[date, DayFiles]:
         """The days with rows, in order, by the log's statistics; no file is opened."""

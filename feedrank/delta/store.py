@@ -93,9 +93,7 @@ def errors(location: Location, version: int | None = None) -> Iterator[None]:
             f"{location}{snapshot} can't be read ({_first(error)}); a file of it is damaged or gone"
         ) from error
     except OSError as error:
-        raise StorageError(
-            f"{location}: the store doesn't answer ({_first(error)}); check it, then try again"
-        ) from error
+        raise StorageError(f"{location}: {_first(error)}; check the store, then try again") from error
 
 
 def is_conflict(error: Exception) -> bool:

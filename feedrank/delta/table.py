@@ -139,7 +139,7 @@ class Table(Snapshot):
             newest = Table(self.location, handle)
             done = None if note.transaction is None else newest.transaction(note.transaction[0])
             again = note.transaction is not None and done is not None and done >= note.transaction[1]
-            if again or newest._paths_of(days) != self._paths_of(days):
+            if again or {*newest.paths_of(days)} != {*self.paths_of(days)}:
                 raise StorageError(f"{self.location}: another run wrote the same rows meanwhile; try again")
             handle.create_write_transaction(
                 actions, "append", newest.schema, [DATE], commit_properties=note.properties()
@@ -156,7 +156,7 @@ class Table(Snapshot):
         tables = [rows] if isinstance(rows, pa.Table) else rows
         with errors(self.location):
             files = list(write_files(tables, layout=layout, files=self.files))
-        return self.commit(files, removed=self._files["path"].to_pylist(), note=note)
+        return self.commit(files, removed=self.paths, note=note)
 
     def merge(
         self, rows: pa.Table, *, key: str, layout: Layout, days: Iterable[date] = (), note: Note = NOTHING
@@ -196,7 +196,7 @@ class Table(Snapshot):
             files = list(write_files(tables, layout=layout, files=self.files))
         if strange := sorted({file.day for file in files} - {*days}):
             raise AssertionError(f"rows of {strange} in the place of {sorted(days)}")
-        return self.commit(files, removed=sorted(self._paths_of(days)), note=note)
+        return self.commit(files, removed=self.paths_of(days), note=note)
 
     def delete(self, where: str, *, note: Note = NOTHING) -> tuple["Table", int]:
         """Deletes the rows that meet an SQL predicate; returns how many."""

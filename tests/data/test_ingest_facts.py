@@ -1,34 +1,48 @@
-"""What an ingestion records about a table."""
+"""Facts of an ingestion stand in the log of the table."""
+
+from pathlib import Path
 
 import pytest
 
-from feedrank.data.ingest_facts import FACTS_FILE, read_facts, write_facts
+from feedrank import delta
+from feedrank.data.ingest_facts import KEY, NO_FACTS, FileRead, IngestFacts, facts_of, read_facts
 from feedrank.errors import DataError
+from feedrank.interactions import LAYOUT
+
+A_FILE = FileRead(bytes=10, modified="1", reading="r", rows=3)
 
 
-def test_what_was_written_is_read(tmp_path):
-    written = write_facts(tmp_path, ["user_id", "click"])
-    assert read_facts(tmp_path) == written
-    assert written.from_files("click")
-    assert not written.from_files("device")
+@pytest.fixture
+def table(tmp_path: Path) -> delta.Table:
+    return delta.create_table(tmp_path / "table", layout=LAYOUT)
 
 
-def test_a_column_that_any_ingestion_had_stays_one_of_the_files(tmp_path):
-    earlier = write_facts(tmp_path, ["user_id", "device"])
-    assert write_facts(tmp_path, ["user_id", "click"], earlier=earlier).columns_from_files == (
-        "click",
-        "device",
-        "user_id",
+def test_facts_are_read_as_they_were_written_however_many_commits_follow(table: delta.Table) -> None:
+    facts = NO_FACTS.after({"click", "user_id"}, {"a.csv": A_FILE})
+    written = table.commit([], note=facts.note(transaction=1))
+    for _ in range(25):
+        written = written.commit([])
+    assert facts_of(written) == read_facts(table.location) == facts
+    assert facts.from_files("click") and not facts.from_files("device")
+
+
+def test_facts_gather_over_ingestions() -> None:
+    facts = NO_FACTS.after({"user_id", "device"}, {"a.csv": A_FILE})
+    newer = A_FILE.model_copy(update={"rows": 4})
+    assert facts.after({"click"}, {"a.csv": newer, "b.csv": A_FILE}) == IngestFacts(
+        columns_from_files=("click", "device", "user_id"), files={"a.csv": newer, "b.csv": A_FILE}
     )
 
 
-def test_a_table_that_no_ingestion_wrote_has_none(tmp_path):
-    assert read_facts(tmp_path) is None
+def test_a_table_that_was_not_ingested_has_none(table: delta.Table, tmp_path: Path) -> None:
+    assert read_facts(table.location) is None
     assert read_facts(tmp_path / "nothing") is None
+    table.commit([], note=NO_FACTS.note())
+    assert read_facts(table.location) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"columns_from_files": 1}', b"{}"])
-def test_a_damaged_file_is_named(tmp_path, content):
-    (tmp_path / FACTS_FILE).write_bytes(content)
-    with pytest.raises(DataError, match=r"_ingest\.json: can't be read .* ingest again"):
-        read_facts(tmp_path)
+@pytest.mark.parametrize("content", ["{", "[]", '{"columns_from_files": 5}'])
+def test_a_foreign_record_is_named(table: delta.Table, content: str) -> None:
+    table.commit([], note=delta.Note({KEY: content}))
+    with pytest.raises(DataError, match=r"feedrank\.ingest in its log can't be read"):
+        read_facts(table.location)

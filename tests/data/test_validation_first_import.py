@@ -16,9 +16,10 @@ from feedrank.config.ingest import IngestConfig
 from feedrank.config.validation import ValidationConfig
 from feedrank.data.generator import generate
 from feedrank.data.ingest import ingest
-from feedrank.data.ingest_facts import write_facts
+from feedrank.data.ingest_facts import NO_FACTS
 from feedrank.data.validation import ValidationSummary, validate
 from feedrank.errors import ValidationFailedError
+from feedrank.interactions import write_interactions
 from feedrank.tables import write_partitioned
 
 ROOT = Path(__file__).parents[2]
@@ -129,8 +130,9 @@ def test_one_device_by_the_mapping_where_the_file_says_none_is_no_fault(tmp_path
 
 def test_what_an_ingestion_recorded_counts(tmp_path: Path) -> None:
     frame = clean_frame(1).assign(device="tablet")
-    write_partitioned(pa.Table.from_pandas(frame, schema=schema.INTERACTIONS, preserve_index=False), tmp_path / "table")
-    write_facts(tmp_path / "table", ["user_id", "item_id", "timestamp", "click"])
+    rows = pa.Table.from_pandas(frame, schema=schema.INTERACTIONS, preserve_index=False)
+    facts = NO_FACTS.after(["user_id", "item_id", "timestamp", "click"], {})
+    write_interactions(rows, tmp_path / "table", note=facts.note())
     assert validate(tmp_path / "table", output=tmp_path / "out", config=CONFIG, now=NOW).passed
 
 

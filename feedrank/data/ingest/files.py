@@ -9,6 +9,7 @@ import fsspec
 import pyarrow.fs as pafs
 from fsspec.implementations.arrow import ArrowFSWrapper
 
+from feedrank import delta
 from feedrank.errors import DataError
 
 DELIMITERS = {
@@ -66,6 +67,8 @@ def _expand(name: str) -> list[InputFile]:
         filesystem, path = _open(name)
         if any(sign in path for sign in "*?[") and not filesystem.exists(path):
             paths = [p for p in filesystem.glob(path) if not filesystem.isdir(p)]
+        elif filesystem.isdir(path) and filesystem.exists(f"{path}/_delta_log"):
+            paths = [f"{path}/{file}" for file in delta.open_table(name).paths]
         elif filesystem.isdir(path):
             paths = [p for p in filesystem.find(path) if _is_data(p[len(path) :])]
         else:

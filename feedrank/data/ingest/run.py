@@ -1,6 +1,8 @@
-"""Reads foreign files through a mapping and merges them into the partitioned table, each interaction once."""
+"""Reads foreign files through a mapping and merges them into the table of interactions, each interaction once."""
 
+import contextlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,39 +10,33 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from feedrank import delta
 from feedrank.config.ingest import IngestConfig, Mapping
+from feedrank.data.ingest import quarantine
 from feedrank.data.ingest.files import InputFile, find_files
 from feedrank.data.ingest.identity import ImpressionIds
 from feedrank.data.ingest.normalise import Normalised, Plan, normalise, plan_columns
 from feedrank.data.ingest.pieces import EmptyFileError, Piece
 from feedrank.data.ingest.readers import read_pieces
+from feedrank.data.ingest.unread import from_first_unread, is_unread, reading_of, stamp
 from feedrank.data.ingest.versions import Outcome, Versions
-from feedrank.data.ingest_facts import read_facts, write_facts
+from feedrank.data.ingest_facts import APPLICATION, NO_FACTS, FileRead, facts_of
 from feedrank.errors import ConfigError, DataError
-from feedrank.storage import new_directory
-from feedrank.tables import read_parquet, write_partitioned
+from feedrank.interactions import LAYOUT, refuse_old_folder
+from feedrank.storage import exclusive
 
-QUARANTINE = "_quarantine"
-"""Folder inside the table for the rows that couldn't be cast; readers of partitions don't see it."""
-QUARANTINE_SCHEMA = pa.schema(
-    [
-        pa.field("file", pa.string()),
-        pa.field("row", pa.int64()),
-        pa.field("reason", pa.string()),
-        pa.field("record", pa.string()),
-    ]
-)
-"""`row` counts from 1 after the header. `record` is JSON, or the line where it couldn't be parsed."""
+NONE_REJECTED = quarantine.SCHEMA.empty_table()
 
 
 class IngestSummary(BaseModel):
     """What an ingestion did; counts are rows: read = added + updated + known + quarantined."""
 
     files: int
+    files_unchanged: int
+    """Of those: they were read before as they are, and not again."""
     rows_read: int
     rows_added: int
     rows_updated: int
@@ -53,19 +49,22 @@ class IngestSummary(BaseModel):
     zone: str
     warnings: tuple[str, ...]
     rows_in_table: int
-    output: Path
+    output: str
 
     @property
     def sentence(self) -> str:
         """The counts for a person."""
         return (
-            f"{self.rows_read:,} rows of {self.files} files read: {self.rows_added:,} added, {self.rows_updated:,} "
+            f"{self.rows_read:,} rows of {self.files - self.files_unchanged} files read, {self.files_unchanged} files "
+            f"unchanged: {self.rows_added:,} added, {self.rows_updated:,} "
             f"updated, {self.rows_known:,} known, {self.rows_quarantined:,} in quarantine"
         )
 
 
 @dataclass
 class _Run:
+    """What is found while files are read."""
+
     mapping: Mapping | None
     config: IngestConfig
     read: int = 0
@@ -74,6 +73,7 @@ class _Run:
     from_files: set[str] = field(default_factory=set)
     rejected: list[pa.Table] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    rows_of: Counter[str] = field(default_factory=Counter)
 
     @property
     def zone(self) -> str:
@@ -101,48 +101,130 @@ def load_mapping(path: Path) -> Mapping:
         raise ConfigError(f"{path}: {'; '.join(problems)}") from error
 
 
-def ingest(inputs: Sequence[str], *, output: Path, mapping: Path | None, config: IngestConfig) -> IngestSummary:
-    """Adds the interactions of files, folders, globs or addresses to the partitioned table at `output`.
+def ingest(
+    inputs: Sequence[str], *, output: delta.Location, mapping: Path | None, config: IngestConfig
+) -> IngestSummary:
+    """Adds the interactions of files, folders, globs or addresses to the table at `output`.
 
-    A later version of an interaction (in the order of the inputs, and of runs) replaces the earlier one; a version
-    that stands in the table adds nothing. Without a mapping the files must have our own columns; what follows from
-    the others may be missing.
+    A file that was read before, as it is and by the same mapping, is not read again. A later version of an interaction
+    (in the order of the inputs, and of runs) replaces the earlier one; a version that stands in the table adds nothing.
+    Without a mapping the files must have our own columns; what follows from the others may be missing.
 
     Raises:
         DataError: an input is missing, unreadable, empty or lacks a column, too many rows can't be cast, or not every
-            row read is accounted for.
+            row read is accounted for; nothing was written then.
         ConfigError: the mapping file is wrong.
-        StorageError: another run is writing `output`.
+        StorageError: another run is writing `output`, or its store doesn't answer.
     """
     files = find_files(inputs)
-    run = _Run(mapping=None if mapping is None else load_mapping(mapping), config=config)
-    with new_directory(output) as fresh:
-        versions = Versions(output, fresh)
-        write_partitioned(_chunks(files, run, versions), fresh)
-        outcome = versions.finish()
-        rejected = pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *run.rejected])
-        _check(inputs, run, rejected, outcome)
-        _write_quarantine(rejected, output / QUARANTINE, fresh / QUARANTINE)
-        write_facts(fresh, run.from_files, earlier=read_facts(output))
-    return IngestSummary(
-        files=len(files),
-        rows_read=run.read,
-        rows_added=outcome.added,
-        rows_updated=outcome.updated,
-        rows_known=outcome.known,
-        rows_quarantined=rejected.num_rows,
-        quarantine_reasons=dict(Counter(_kinds(rejected)).most_common()),
-        defaulted_columns=tuple(sorted(run.defaulted)),
-        naive_times=run.naive_times,
-        zone=run.zone,
-        warnings=tuple(dict.fromkeys(run.warnings)),
-        rows_in_table=versions.stored + outcome.added,
-        output=output,
-    )
+    chosen = None if mapping is None else load_mapping(mapping)
+    refuse_old_folder(output)
+    with _alone(output), _no_trace_of_failure(output):
+        table = delta.create_table(output, layout=LAYOUT).widened(LAYOUT)
+        return _Ingestion(table, files, chosen, config).run()
 
 
-def _chunks(files: Sequence[InputFile], run: _Run, versions: Versions) -> Iterator[pa.Table]:
-    """Tables of about `chunk_rows` rows, without those that the table knows."""
+@contextlib.contextmanager
+def _alone(output: delta.Location) -> Iterator[None]:
+    """A second run on the volume is refused at once, not by its commit."""
+    with exclusive(Path(output)) if "://" not in str(output) else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def _no_trace_of_failure(output: delta.Location) -> Iterator[None]:
+    """Removes a table that this run made, if nothing could be written into it."""
+    is_new = not delta.is_table(output)
+    try:
+        yield
+    except BaseException:
+        if is_new and "://" not in str(output):
+            shutil.rmtree(output, ignore_errors=True)
+        raise
+
+
+class _Ingestion:
+    """One run into a table."""
+
+    def __init__(
+        self, table: delta.Table, files: list[InputFile], mapping: Mapping | None, config: IngestConfig
+    ) -> None:
+        self._table, self._files, self._mapping, self._config = table, files, mapping, config
+        self._facts = facts_of(table) or NO_FACTS
+        reading = reading_of(mapping, config)
+        self._stamps = {file.name: stamp(file, reading=reading) for file in files}
+
+    def run(self) -> IngestSummary:
+        """Reads what was not read yet; what later files say of the same interactions is then read again."""
+        unread = [file for file in self._files if is_unread(file.name, self._stamps[file.name], self._facts)]
+        if not unread:
+            return self._summary(_Run(self._mapping, self._config), Outcome(0, 0, 0), self._table, read=[])
+        following = from_first_unread(self._files, unread)
+        done = self._read(unread, commit_updates=len(following) == len(unread))
+        return done or self._read(following, commit_updates=True)  # type: ignore[return-value]
+
+    def _read(self, files: list[InputFile], *, commit_updates: bool) -> IngestSummary | None:
+        """Reads files and commits what they say; None if they change interactions and were not to."""
+        run, versions = _Run(self._mapping, self._config), Versions(self._table)
+        try:
+            for rows in _chunks(files, run, may_be_empty=len(files) < len(self._files)):
+                versions.add(rows)
+            outcome = versions.finish()
+            if not run.read and len(files) < len(self._files):
+                return self._summary(run, outcome, self._table, read=files)
+            if outcome.updated and not commit_updates:
+                versions.discard()
+                return None
+            rejected = pa.concat_tables([NONE_REJECTED, *run.rejected])
+            _check(files, run, rejected, outcome)
+            quarantine.add(rejected, self._table.location)
+            facts = self._facts.after(run.from_files, self._as_read(files, run))
+            table = versions.commit(facts.note(transaction=(self._table.transaction(APPLICATION) or 0) + 1))
+        except BaseException:
+            versions.discard()
+            raise
+        return self._summary(run, outcome, table, read=files, rejected=rejected)
+
+    def _as_read(self, files: list[InputFile], run: _Run) -> dict[str, FileRead]:
+        for file in files:
+            before, now = self._facts.files.get(file.name), run.rows_of[file.name]
+            if before is not None and now < before.rows:
+                run.warnings.append(
+                    f"{file.name}: has {now:,} rows, {before.rows:,} when it was read before; what it says no more "
+                    "stays in the table"
+                )
+        rows_of = {name: rows for name, rows in run.rows_of.items() if rows}
+        return {name: self._stamps[name].model_copy(update={"rows": rows}) for name, rows in rows_of.items()}
+
+    def _summary(
+        self,
+        run: _Run,
+        outcome: Outcome,
+        table: delta.Table,
+        *,
+        read: list[InputFile],
+        rejected: pa.Table = NONE_REJECTED,
+    ) -> IngestSummary:
+        return IngestSummary(
+            files=len(self._files),
+            files_unchanged=len(self._files) - len(read),
+            rows_read=run.read,
+            rows_added=outcome.added,
+            rows_updated=outcome.updated,
+            rows_known=outcome.known,
+            rows_quarantined=rejected.num_rows,
+            quarantine_reasons=dict(Counter(_kinds(rejected)).most_common()),
+            defaulted_columns=tuple(sorted(run.defaulted)),
+            naive_times=run.naive_times,
+            zone=run.zone,
+            warnings=tuple(dict.fromkeys(run.warnings)),
+            rows_in_table=table.rows,
+            output=str(table.location),
+        )
+
+
+def _chunks(files: Sequence[InputFile], run: _Run, *, may_be_empty: bool) -> Iterator[pa.Table]:
+    """Tables of about `chunk_rows` rows."""
     waiting: list[pa.Table] = []
     empty: list[EmptyFileError] = []
     for file in files:
@@ -150,20 +232,21 @@ def _chunks(files: Sequence[InputFile], run: _Run, versions: Versions) -> Iterat
             for good in _read(file, run):
                 waiting.append(good)
                 if sum(table.num_rows for table in waiting) >= run.config.chunk_rows:
-                    yield versions.unknown(pa.concat_tables(waiting))
+                    yield pa.concat_tables(waiting)
                     waiting = []
         except EmptyFileError as error:
             empty.append(error)
             run.warnings.append(str(error))
-    if len(empty) == len(files):
+    if len(empty) == len(files) and not may_be_empty:
         raise empty[0]
     if waiting:
-        yield versions.unknown(pa.concat_tables(waiting))
+        yield pa.concat_tables(waiting)
 
 
 def _read(file: InputFile, run: _Run) -> Iterator[pa.Table]:
     for piece, result in read_file(file, mapping=run.mapping, config=run.config, defaulted=run.defaulted):
         run.read += piece.rows
+        run.rows_of[file.name] += piece.rows
         run.naive_times += result.naive_times
         run.from_files |= result.from_file
         run.warnings += piece.warnings
@@ -202,7 +285,7 @@ def _rejected(piece: Piece, result: Normalised) -> list[pa.Table]:
         for number, reason, record in zip(numbers, result.reasons, records, strict=True)
     ]
     rows.sort(key=lambda row: str(row["row"]).zfill(20))
-    return [pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)] if rows else []
+    return [pa.Table.from_pylist(rows, schema=quarantine.SCHEMA)] if rows else []
 
 
 def _kinds(rejected: pa.Table) -> list[str]:
@@ -210,9 +293,9 @@ def _kinds(rejected: pa.Table) -> list[str]:
     return pc.replace_substring_regex(rejected["reason"], r" ('.*'|\".*\") is not", " is not").to_pylist()
 
 
-def _check(inputs: Sequence[str], run: _Run, rejected: pa.Table, outcome: Outcome) -> None:
+def _check(files: Sequence[InputFile], run: _Run, rejected: pa.Table, outcome: Outcome) -> None:
     if not run.read:
-        raise DataError(f"{', '.join(inputs)}: no rows in it; nothing was written")
+        raise DataError(f"{', '.join(file.name for file in files)}: no rows in it; nothing was written")
     share = rejected.num_rows / run.read
     tolerated = max(run.config.max_unreadable_share * run.read, min(run.config.max_unreadable_rows, run.read - 1))
     if rejected.num_rows > tolerated:
@@ -226,14 +309,3 @@ def _check(inputs: Sequence[str], run: _Run, rejected: pa.Table, outcome: Outcom
         raise DataError(
             f"{run.read} rows were read and {told} are accounted for; nothing was written. Report this file"
         )
-
-
-def _write_quarantine(rejected: pa.Table, old: Path, fresh: Path) -> None:
-    """Adds to the quarantine what it doesn't hold yet."""
-    file = "rows.parquet"
-    earlier = [read_parquet(old / file)] if (old / file).exists() else []
-    rows = pa.concat_tables([*earlier, rejected]).to_pandas().drop_duplicates()
-    if len(rows):
-        fresh.mkdir()
-        table = pa.Table.from_pandas(rows, schema=QUARANTINE_SCHEMA, preserve_index=False)
-        pq.write_table(table, fresh / file, compression="zstd")

@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from feedrank import delta
 from feedrank.config.ingest import IngestConfig
 from feedrank.data.ingest import IngestSummary, ingest
+from feedrank.data.ingest.quarantine import place
 from feedrank.tables import read_partitioned
 
 Ingest = Callable[..., IngestSummary]
@@ -22,6 +24,11 @@ columns:
 defaults: {like: 0, share: 0, dwell_time: 0.0, device: mobile}
 """
 """A mapping for files of user, item, ts (with a zone) and click."""
+
+
+def quarantined(table: Path) -> list[dict[str, Any]]:
+    """The rows that could not be cast, as far as they are in a quarantine."""
+    return delta.open_table(place(table)).read(columns=["file", "row", "reason", "record"]).to_pylist()
 
 
 class Table:
@@ -62,8 +69,7 @@ class Table:
 
     def quarantine(self) -> dict[int, str]:
         """The reasons by the rows' numbers."""
-        rows = pq.read_table(self.path / "_quarantine" / "rows.parquet").to_pylist()
-        return {row["row"]: row["reason"] for row in rows}
+        return {row["row"]: row["reason"] for row in quarantined(self.path)}
 
 
 @pytest.fixture

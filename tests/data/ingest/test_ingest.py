@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from feedrank import delta
 from feedrank.config.data import GeneratorConfig
 from feedrank.config.ingest import IngestConfig
 from feedrank.data.generator import generate
@@ -26,6 +27,7 @@ from feedrank.data.ingest.identity import hashed_ids
 from feedrank.errors import ConfigError, DataError, StorageError
 from feedrank.storage import exclusive
 from feedrank.tables import read_partitioned, write_partitioned
+from tests.data.ingest.conftest import quarantined
 
 MAPPINGS = Path(__file__).parents[3] / "config" / "mappings"
 TOLERANT = IngestConfig(max_unreadable_share=1.0)
@@ -80,7 +82,7 @@ def test_own_rows_come_back_unchanged_and_a_second_run_adds_nothing(
     write_partitioned(own_rows, tmp_path / "raw")
     first, second = run(tmp_path / "raw"), run(tmp_path / "raw")
     assert (first.rows_added, first.rows_known) == (400, 0)
-    assert (second.rows_added, second.rows_known, second.rows_in_table) == (0, 400, 400)
+    assert (second.files_unchanged, second.rows_read, second.rows_in_table) == (second.files, 0, 400)
     assert read_partitioned(tmp_path / "table").equals(own_rows.combine_chunks())
 
 
@@ -214,7 +216,7 @@ def test_cells_that_cant_be_cast_go_to_quarantine_with_place_and_reason(tmp_path
     )
     summary = run(source, mapping=MAPPINGS / "ratings.yaml", config=TOLERANT)
     assert (summary.rows_read, summary.rows_added, summary.rows_quarantined) == (7, 1, 6)
-    rows = pq.read_table(tmp_path / "table" / "_quarantine" / "rows.parquet").to_pylist()
+    rows = quarantined(tmp_path / "table")
     reasons = {row["row"]: row["reason"] for row in rows}
     assert reasons[2].startswith("user_id 'abc' is not a whole number")
     assert reasons[3] == "click is missing"
@@ -224,7 +226,7 @@ def test_cells_that_cant_be_cast_go_to_quarantine_with_place_and_reason(tmp_path
     assert reasons[7] == "line can't be parsed: 5 cells instead of 4"
     assert json.loads(next(row["record"] for row in rows if row["row"] == 2))["user"] == "abc"
     run(source, mapping=MAPPINGS / "ratings.yaml", config=TOLERANT)
-    assert pq.read_table(tmp_path / "table" / "_quarantine" / "rows.parquet").num_rows == 6
+    assert len(quarantined(tmp_path / "table")) == 6
 
 
 def test_broken_json_lines_go_to_quarantine(tmp_path: Path, run: Ingest) -> None:
@@ -329,34 +331,59 @@ def test_a_second_run_beside_the_first_is_refused(tmp_path: Path, run: Ingest) -
 KILLED_RUN = """
 import os, signal, sys
 from pathlib import Path
+from feedrank import delta
 from feedrank.config.ingest import IngestConfig
-from feedrank.data.ingest import ingest, run
+from feedrank.data.ingest import ingest, quarantine, versions
 
-def killed(tables, directory):
-    for table in tables:
-        (directory / "half.parquet").write_bytes(b"half")
-        os.kill(os.getpid(), signal.SIGKILL)
+def killed(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
 
-run.write_partitioned = killed
-ingest(sys.argv[1:2], output=Path(sys.argv[2]), mapping=Path(sys.argv[3]), config=IngestConfig())
+def killed_after(function):
+    def call(*args, **kwargs):
+        function(*args, **kwargs)
+        killed()
+    return call
+
+if sys.argv[4] == "while rows are written":
+    write = delta.write_files
+    delta.write_files = lambda *args, **kwargs: (next(write(*args, **kwargs)), killed())
+elif sys.argv[4] == "in the middle of the merge":
+    versions.Versions._leave_last_versions = killed_after(versions.Versions._leave_last_versions)
+elif sys.argv[4] == "before the commit":
+    versions.Versions.commit = killed
+else:
+    versions.Versions.commit = killed_after(versions.Versions.commit)
+ingest([sys.argv[1]], output=Path(sys.argv[2]), mapping=Path(sys.argv[3]), config=IngestConfig())
 """
 
 
-def test_a_kill_in_the_middle_leaves_the_earlier_table_whole_and_a_rerun_works(
-    tmp_path: Path, run: Ingest, own_rows: pa.Table
+@pytest.mark.parametrize(
+    "moment", ["while rows are written", "in the middle of the merge", "before the commit", "after the commit"]
+)
+def test_a_kill_leaves_the_earlier_table_or_the_new_one_whole_and_a_rerun_works(
+    tmp_path: Path, run: Ingest, moment: str
 ) -> None:
-    pq.write_table(own_rows, tmp_path / "good.parquet")
-    run(tmp_path / "good.parquet")
-    source, mapping = ratings_file(tmp_path), MAPPINGS / "ratings.yaml"
+    source, mapping, table = ratings_file(tmp_path), MAPPINGS / "ratings.yaml", tmp_path / "table"
+    run(source, mapping=mapping)
+    before = read_partitioned(table)
+    frame = pd.read_csv(source)
+    later = pd.concat([frame.assign(rating=6 - frame["rating"]), frame.assign(movieId=99)])
+    later.iloc[:0].to_csv(tmp_path / "later.csv")
+    later.to_csv(tmp_path / "later.csv", index=False)
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED_RUN, str(source), str(tmp_path / "table"), str(mapping)],
+        [sys.executable, "-c", KILLED_RUN, str(tmp_path / "later.csv"), str(table), str(mapping), moment],
         env=os.environ | {"PYTHONPATH": str(MAPPINGS.parents[1])},
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL
-    assert read_partitioned(tmp_path / "table").equals(own_rows.combine_chunks())
-    assert run(source, mapping=mapping).rows_in_table == 700
-    assert not list((tmp_path / "table").rglob("half.parquet"))
+    if moment != "after the commit":
+        assert read_partitioned(table).equals(before)
+    summary = run(tmp_path / "later.csv", mapping=mapping)
+    assert summary.files_unchanged == (moment == "after the commit") and summary.rows_in_table == 600
+    expected = [int(rating <= 2) for rating in frame["rating"]] + [int(rating >= 4) for rating in frame["rating"]]
+    assert sum(read_partitioned(table)["click"].to_pylist()) == sum(expected)
+    delta.open_table(table).vacuum(keep_hours=0)
+    assert len(list(table.glob("date=*/*.parquet"))) == len(delta.open_table(table).days())
 
 
 def test_a_full_disk_is_not_swallowed(tmp_path: Path, run: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:

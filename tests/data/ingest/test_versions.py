@@ -1,14 +1,16 @@
 """The later version of an interaction wins, and every row that is read is accounted for."""
 
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feedrank.tables import read_partitioned
+from feedrank import delta
+from feedrank.errors import DataError
+from feedrank.tables import read_partitioned, write_partitioned
 from tests.data.ingest.conftest import PLAIN, Table
 
 OWN_IDS = PLAIN.replace("columns:", "columns:\n  interaction_id: {from: id, hash: true}")
@@ -35,7 +37,7 @@ def test_a_click_that_comes_with_a_later_export_counts(table: Table, mapping: st
 def test_an_interaction_that_moves_to_another_day_leaves_the_first(table: Table) -> None:
     table.ingest(export([(1, 0, 0)]), mapping=OWN_IDS)
     assert table.ingest(export([(1, 0, 1)], day=2), mapping=OWN_IDS).rows_updated == 1
-    assert [folder.name for folder in sorted(table.path.glob("date=*"))] == ["date=2024-01-02"]
+    assert list(delta.open_table(table.path).days()) == [date(2024, 1, 2)]
 
 
 def test_the_last_of_several_versions_in_one_run_stands(table: Table) -> None:
@@ -47,7 +49,7 @@ def test_the_last_of_several_versions_in_one_run_stands(table: Table) -> None:
     assert (summary.rows_added, summary.rows_updated, summary.rows_known) == (5, 0, 3)
     assert sum(table.column("click")) == 1
     again = table.ingest_files(*files, mapping=OWN_IDS, chunk_rows=1)
-    assert (again.rows_added, again.rows_updated, again.rows_known) == (0, 0, 8)
+    assert (again.files_unchanged, again.rows_read, again.rows_in_table) == (4, 0, 5)
 
 
 def test_another_default_makes_no_row_new(table: Table) -> None:
@@ -102,13 +104,11 @@ def stands(path: Path) -> dict[int, tuple[int, int, int]]:
     return {r["user_id"]: (r["timestamp"].day, r["timestamp"].second, r["click"]) for r in rows}
 
 
-def test_a_table_of_an_earlier_release_is_carried_on(table: Table) -> None:
+def test_a_folder_of_an_earlier_release_is_left_alone_until_it_is_migrated(table: Table) -> None:
     table.ingest(export([(i, i, 0) for i in range(20)]), mapping=OWN_IDS)
-    folder = table.path / "date=2024-01-01"
-    (file,) = folder.glob("*.parquet")
-    content = pq.read_table(file)
-    file.unlink()
-    for part in range(12):
-        pq.write_table(content.slice(part * 2, 2), folder / f"part-{part}.parquet")
-    assert table.ingest(export([(0, 0, 1), (30, 1, 0)]), mapping=OWN_IDS).rows_updated == 1
-    assert (len(table.column("click")), sum(table.column("click"))) == (21, 1)
+    rows = read_partitioned(table.path)
+    old = Table(table.folder / "old")
+    write_partitioned(rows, old.path)
+    with pytest.raises(DataError, match=r"old/table: a folder of an earlier release; run `feedrank migrate`"):
+        old.ingest(export([(0, 0, 1)]), mapping=OWN_IDS)
+    assert read_partitioned(old.path).equals(rows)
