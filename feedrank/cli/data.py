@@ -1,4 +1,4 @@
-"""`feedrank generate`, `ingest`, `validate` and `features`."""
+"""`feedrank generate`, `ingest`, `validate`, `accept-day`, `features` and `migrate`."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -138,6 +138,18 @@ def features(
         console.print(f"published: {publish_snapshot(output / SNAPSHOT_FOLDER, publish)}", highlight=False)
 
 
+def migrate(run_dir: RunDirectory = DEFAULT_RUN) -> None:
+    """Make the interactions of an earlier release's folder a Delta table where they lie; run twice, it does nothing."""
+    from feedrank.migrate import migrate_interactions
+
+    with timed("migrated"):
+        table = migrate_interactions(run_dir / "interactions")
+    if table is None:
+        console.print(f"{run_dir / 'interactions'}: nothing to migrate", highlight=False)
+    else:
+        console.print(f"{table.location}: a table, version {table.version}, {table.rows:,} rows", highlight=False)
+
+
 def _print_warnings(warnings: Sequence[str]) -> None:
     for warning in warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False)
@@ -149,5 +161,5 @@ def _print(summary: stages.Summary) -> None:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (generate, ingest, validate, accept_day, features):
+    for command in (generate, ingest, validate, accept_day, features, migrate):
         app.command()(command)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from feedrank.delta.layout import Layout
 from feedrank.schema import DATE
-from feedrank.tables import COMPRESSION, by_day, sort_by_time
+from feedrank.tables import COMPRESSION, by_day, day_of, is_data_file, sort_by_time
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,17 @@ def write_files(tables: Iterable[pa.Table], *, layout: Layout, files: pafs.SubTr
         )
         for day, of_day in by_day(sort_by_time(rows, column=layout.day_of), column=layout.day_of):
             yield _write(of_day, day, layout=layout, files=files)
+
+
+def existing_files(files: pafs.SubTreeFileSystem) -> Iterator[DataFile]:
+    """The files of the days' folders, in order, by their footers."""
+    found = files.get_file_info(pafs.FileSelector("", recursive=True, allow_not_found=True))
+    for file in sorted(found, key=lambda entry: entry.path):
+        folder, _, name = file.path.lstrip("/").partition("/")
+        day = day_of(folder)
+        if day is not None and file.is_file and is_data_file(name):
+            rows = pq.read_metadata(file.path, filesystem=files).num_rows
+            yield DataFile(f"{folder}/{name}", day, rows, file.size, json.dumps({"numRecords": rows}))
 
 
 def _write(rows: pa.Table, day: date, *, layout: Layout, files: pafs.SubTreeFileSystem) -> DataFile:

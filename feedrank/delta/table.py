@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feedrank.delta.files import DataFile, write_files
+from feedrank.delta.files import DataFile, existing_files, write_files
 from feedrank.delta.layout import NOTHING, Layout, Merged, Note
 from feedrank.delta.snapshot import Snapshot
-from feedrank.delta.store import Location, errors, handle_of, is_conflict, is_local, options
+from feedrank.delta.store import Location, errors, file_system, handle_of, is_conflict, is_local, options
 from feedrank.errors import StorageError
 from feedrank.schema import DATE
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable, WriterProperties
+    from deltalake.transaction import AddAction
 
 Rows: TypeAlias = pa.Table | Iterable[pa.Table]
 Result = TypeVar("Result")
@@ -79,20 +80,29 @@ def create_table(location: Location, *, layout: Layout, note: Note = NOTHING) ->
 
 
 def convert(folder: Location, *, layout: Layout, note: Note = NOTHING) -> "Table":
-    """Makes a folder of date=YYYY-MM-DD/*.parquet a table where it lies; no row is copied. A table stays as it is."""
-    from deltalake import Schema, convert_to_deltalake
+    """Makes a folder of date=YYYY-MM-DD/*.parquet a table where it lies; no row is copied. A table stays as it is.
 
+    Raises:
+        DataError: a file can't be read.
+        StorageError: the store doesn't answer.
+    """
+    from deltalake import Schema
+    from deltalake.transaction import create_table_with_add_actions
+
+    if is_table(folder):
+        return open_table(folder)
     with errors(folder):
-        convert_to_deltalake(
+        found = [_added(file) for file in existing_files(file_system(folder))]
+        create_table_with_add_actions(
             str(folder),
-            mode="ignore",
-            partition_by=Schema.from_arrow(pa.schema([pa.field(DATE, pa.date32())])),
-            partition_strategy="hive",
+            Schema.from_arrow(layout.stored),
+            found,
+            partition_by=[DATE],
             configuration={"delta.logRetentionDuration": KEPT_HISTORY},
             storage_options=options(folder),
             commit_properties=note.properties(),
         )
-    return open_table(folder).widened(layout)
+    return open_table(folder)
 
 
 class Table(Snapshot):
@@ -123,12 +133,10 @@ class Table(Snapshot):
             StorageError: another writer changed a day of the removed files since this snapshot, or committed the same
                 transaction.
         """
-        from deltalake.transaction import AddAction, RemoveAction
+        from deltalake.transaction import RemoveAction
 
         now = round(time.time() * 1000)
-        actions: list[AddAction | RemoveAction] = [
-            AddAction(file.path, file.bytes, {DATE: file.day.isoformat()}, now, True, file.stats) for file in added
-        ]
+        actions: list[AddAction | RemoveAction] = [_added(file, now=now) for file in added]
         out = self._files.filter(pc.is_in(self._files["path"], pa.array(removed, pa.string()))).to_pylist()
         actions += [
             RemoveAction(file["path"], True, now, file["size_bytes"], {DATE: file[DATE].isoformat()}) for file in out
@@ -259,6 +267,12 @@ class Table(Snapshot):
                 else:
                     return Table(self.location, handle), result
         raise AssertionError
+
+
+def _added(file: DataFile, *, now: int = 0) -> "AddAction":
+    from deltalake.transaction import AddAction
+
+    return AddAction(file.path, file.bytes, {DATE: file.day.isoformat()}, now, True, file.stats)
 
 
 def in_days(days: Iterable[date], *, of: str = "") -> str:
