@@ -9,7 +9,6 @@ Folders of a run:
 """
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -27,8 +26,8 @@ from feedrank.config import Config
 from feedrank.config.data import DataConfig, GeneratorConfig
 from feedrank.config.model import Gates, ModelConfig
 from feedrank.data.generator import World, generate
-from feedrank.data.links import link_file, link_tree
 from feedrank.data.ingest_facts import NO_FACTS, facts_of
+from feedrank.data.links import link_file, link_tree
 from feedrank.data.split import Split, load_split, save_split, split_by_time
 from feedrank.errors import ConfigError, DataError
 from feedrank.evaluation.evaluate import Evaluation, evaluate
