@@ -42,14 +42,16 @@ class DrainConfig(Section):
 class LogConfig(Section):
     """The prediction log (`feedrank/prediction_log`)."""
 
-    directory: str = Field(default="runs/predictions", description="a folder, or a URI such as s3://bucket/prefix")
+    directory: str = Field(default="runs/predictions", description="a Delta table: a folder, or s3://bucket/prefix")
     spool_directory: Path = Field(default=Path("runs/prediction-spool"), description="local; survives a crash")
     flush_interval_ms: float = Field(default=100.0, gt=0, description="at most so much is lost after SIGKILL")
     file_interval_seconds: float = Field(default=10.0, gt=0)
     file_max_rows: int = Field(default=1_000_000, ge=1)
+    commit_interval_seconds: float = Field(default=60.0, gt=0, description="between commits to the log")
+    commit_max_mb: int = Field(default=64, ge=1, description="of spool files waiting: then it is committed before")
     queue_max_requests: int = Field(default=10_000, ge=1, description="in memory, while the spool can't be written")
     spool_max_mb: int = Field(default=2048, ge=1, description="on disk, while the log folder can't be written")
-    when_full: Literal["shed", "drop"] = Field(default="shed", description="answer 503, or drop rows and count them")
+    when_full: Literal["drop", "shed"] = Field(default="drop", description="drop rows and count them, or answer 503")
 
 
 class ServingConfig(Section):

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from feedrank import delta
 from feedrank.errors import StorageError
-from feedrank.prediction_log.destination import open_location
 from feedrank.tables import day_of, is_data_file
 
 Days = dict[date, list["DataFile"]]
@@ -58,8 +57,8 @@ def day_files(location: delta.Location, *, start: date | None = None, end: date 
 
 def _of_folder(location: delta.Location, *, start: date, end: date) -> Iterator[tuple[date, DataFile]]:
     try:
-        filesystem, root = open_location(str(location))
-        for folder in filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True)):
+        filesystem = delta.store.file_system(location)
+        for folder in filesystem.get_file_info(pafs.FileSelector("", allow_not_found=True)):
             day = None if folder.is_file else day_of(folder.base_name)
             if day is not None and start <= day <= end:
                 files = filesystem.get_file_info(pafs.FileSelector(folder.path))

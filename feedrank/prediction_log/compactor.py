@@ -1,7 +1,8 @@
-"""The compactor: a process that turns closed spool files into Parquet, so that no request waits for it.
+"""The compactor: a process that commits closed spool files to the log, so that no request waits for it.
 
 It lives until its standard input ends, that is, until the predictor closes the log or dies, and then does all that
-is left. It prints a JSON line after each round. Run by `recorder.py` as `python -m feedrank.prediction_log.compactor`.
+is left; a line of input asks for a commit at once. It prints a JSON line after each round. Run by `recorder.py` as
+`python -m feedrank.prediction_log.compactor`.
 """
 
 import argparse
@@ -13,14 +14,13 @@ import signal
 import sys
 import time
 from dataclasses import asdict, dataclass
+from enum import Enum
 from pathlib import Path
 
 import pyarrow as pa
 
 from feedrank.prediction_log import spool
-from feedrank.prediction_log.destination import Destination
-from feedrank.prediction_log.rows import log_rows
-from feedrank.prediction_log.spool_files import read_file
+from feedrank.prediction_log.commits import in_commits, write
 
 POLL_SECONDS = 0.25
 TAKE_OVER_SECONDS = 10.0
@@ -41,71 +41,58 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Converted:
-    """What became of a spool file."""
+class Pace:
+    """When the living predictor's files are committed: after so long, or when there are so many bytes of them."""
 
-    rows: int
-    damage: str | None
-
-
-def convert(path: Path, destination: Destination) -> Converted:
-    """Writes a spool file's rows to the log and deletes it. A damaged one is kept aside once its rest is written."""
-    boot = path.parent.name
-    contents = read_file(path)
-    rows, damage = 0, contents.damage
-    if contents.batches:
-        try:
-            table = log_rows(pa.Table.from_batches(contents.batches), boot=boot)
-        except (pa.ArrowException, ValueError, KeyError, IndexError) as error:  # whole messages with wrong content
-            damage = f"{path}: {type(error).__name__}: {error}"
-        else:
-            destination.write(table, name=f"part-{boot}-{path.stem}.parquet")
-            rows = table.num_rows
-    if damage is None:
-        path.unlink(missing_ok=True)
-    else:
-        path.rename(path.with_suffix(spool.DAMAGED_SUFFIX))
-    return Converted(rows, damage)
+    interval_seconds: float
+    max_bytes: int
 
 
 class Compactor:
-    """Converts the spool files of one predictor process, and of those that died."""
+    """Commits the spool files of one predictor process, and of those that died."""
 
-    def __init__(self, root: Path, own: Path, destination: Destination) -> None:
-        self._root, self._own, self._destination = root, own, destination
+    def __init__(self, root: Path, own: Path, location: str, pace: Pace) -> None:
+        self._root, self._own, self._location, self._pace = root, own, location, pace
+        self._committed = time.monotonic()
         self.progress = Progress()
 
-    def convert_own(self) -> None:
-        """Converts what the living predictor has closed."""
-        for path in spool.closed_files(self._own):
-            self._convert(path)
+    def commit_own(self, *, at_once: bool) -> None:
+        """Commits what the living predictor has closed, if it is time."""
+        files = spool.closed_files(self._own)
+        waited = time.monotonic() - self._committed
+        many = sum(file.stat().st_size for file in files) >= self._pace.max_bytes
+        if at_once or many or waited >= self._pace.interval_seconds:
+            self._commit(files)
+            self._committed = time.monotonic()
 
-    def convert_dead(self) -> None:
+    def commit_dead(self) -> None:
         """Takes over the folders of dead predictors."""
         for directory in sorted(path for path in self._root.glob("[!.]*") if path.is_dir()):
             lock = spool.take_over(directory)
             if lock is None:
                 continue
             try:
-                for path in spool.closed_files(directory):
-                    self.progress.recovered_rows += self._convert(path)
+                self.progress.recovered_rows += self._commit(spool.closed_files(directory))
                 spool.remove_if_empty(directory)
             finally:
                 os.close(lock)
 
-    def _convert(self, path: Path) -> int:
-        converted = convert(path, self._destination)
-        self.progress.rows += converted.rows
-        self.progress.files += 1
-        self.progress.damage = converted.damage or self.progress.damage
-        return converted.rows
+    def _commit(self, files: list[Path]) -> int:
+        rows = 0
+        for group in in_commits(files, max_bytes=self._pace.max_bytes):
+            written = write(group, self._location)
+            rows += written.rows
+            self.progress.rows += written.rows
+            self.progress.files += len(group)
+            self.progress.damage = next(reversed(written.damaged.values()), self.progress.damage)
+        return rows
 
-    def round(self, *, dead_too: bool) -> bool:
+    def round(self, *, dead_too: bool, at_once: bool = False) -> bool:
         """One round over the spool; False when it failed and must be tried again."""
         try:
-            self.convert_own()
+            self.commit_own(at_once=at_once)
             if dead_too:
-                self.convert_dead()
+                self.commit_dead()
         except Exception as error:  # the store may fail in any way: report, and try again
             self.progress.error = f"{type(error).__name__}: {error}"
             return False
@@ -118,14 +105,14 @@ class Compactor:
             os.write(sys.stdout.fileno(), json.dumps(asdict(self.progress)).encode() + b"\n")
 
 
-def run(root: Path, own: str, destination: Destination) -> None:
-    """Converts until standard input ends, then once more."""
-    compactor = Compactor(root, root / own, destination)
+def run(root: Path, own: str, location: str, pace: Pace) -> None:
+    """Commits until standard input ends, then once more."""
+    compactor = Compactor(root, root / own, location, pace)
     wait, next_take_over = 0.0, 0.0
-    while not _input_ended(POLL_SECONDS + wait):
+    while (asked := _asked(POLL_SECONDS + wait)) != Asked.TO_END:
         dead_too = time.monotonic() >= next_take_over
         before = asdict(compactor.progress)
-        if not compactor.round(dead_too=dead_too):
+        if not compactor.round(dead_too=dead_too, at_once=wait > 0 or asked == Asked.TO_COMMIT):
             wait = min(max(2 * wait, RETRY_SECONDS[0]), RETRY_SECONDS[1])
         else:
             wait = 0.0
@@ -133,13 +120,23 @@ def run(root: Path, own: str, destination: Destination) -> None:
                 next_take_over = time.monotonic() + TAKE_OVER_SECONDS
         if asdict(compactor.progress) != before:
             compactor.report()
-    compactor.round(dead_too=True)
+    compactor.round(dead_too=True, at_once=True)
     compactor.report()
 
 
-def _input_ended(timeout_seconds: float) -> bool:
+class Asked(Enum):
+    """What the predictor wants."""
+
+    NOTHING = "nothing"
+    TO_COMMIT = "to commit"
+    TO_END = "to end"
+
+
+def _asked(timeout_seconds: float) -> Asked:
     ready, _, _ = select.select([sys.stdin.buffer], [], [], timeout_seconds)
-    return bool(ready) and not os.read(sys.stdin.fileno(), 4096)
+    if not ready:
+        return Asked.NOTHING
+    return Asked.TO_COMMIT if os.read(sys.stdin.fileno(), 4096) else Asked.TO_END
 
 
 def main() -> None:
@@ -147,13 +144,16 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # the predictor decides when this ends
         signal.signal(number, signal.SIG_IGN)
     parser = argparse.ArgumentParser()
-    for name in ("--spool", "--own", "--destination"):
+    for name in ("--spool", "--own", "--location"):
         parser.add_argument(name, required=True)
+    parser.add_argument("--interval-seconds", type=float, required=True)
+    parser.add_argument("--max-mb", type=int, required=True)
     arguments = parser.parse_args()
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     os.nice(10)  # the requests come first
-    run(Path(arguments.spool), arguments.own, Destination.of(arguments.destination))
+    pace = Pace(arguments.interval_seconds, arguments.max_mb * 1_048_576)
+    run(Path(arguments.spool), arguments.own, arguments.location, pace)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import os
 import secrets
 import subprocess
 import sys
@@ -71,7 +72,7 @@ class PredictionLog:
         self._file_opened = self._measured = time.monotonic()
         self._spool = spool.Measure()
         self._spool_error: str | None = None
-        self._compactor = CompactorProcess(self._root, self._boot, config.directory)
+        self._compactor = CompactorProcess(self._root, self._boot, config)
         self._deadline = 0.0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
@@ -162,7 +163,8 @@ class PredictionLog:
                 logger.warning("predictions can't be spooled: %s", error)
             self._spool_error = f"spool: {error}"
             with contextlib.suppress(OSError):
-                self._writer.close_file()  # once it is converted, a full disk has room again
+                self._writer.close_file()  # once it is committed, a full disk has room again
+            self._compactor.ask_to_commit()
             return False
         self._spool_error = None
         return True
@@ -191,9 +193,11 @@ class PredictionLog:
 class CompactorProcess:
     """Starts the compactor when there is something to do, and again when it dies; keeps its latest report."""
 
-    def __init__(self, root: Path, boot: str, destination: str) -> None:
+    def __init__(self, root: Path, boot: str, config: LogConfig) -> None:
         self._command = [sys.executable, "-m", "feedrank.prediction_log.compactor"]
-        self._command += ["--spool", str(root), "--own", boot, "--destination", destination]
+        self._command += ["--spool", str(root), "--own", boot, "--location", config.directory]
+        self._command += ["--interval-seconds", str(config.commit_interval_seconds)]
+        self._command += ["--max-mb", str(config.commit_max_mb)]
         self.report: dict[str, int] = {}
         self.write_error: str | None = None
         """Why the log's files can't be written."""
@@ -225,6 +229,12 @@ class CompactorProcess:
             return
         assert self._process.stdout is not None
         threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
+
+    def ask_to_commit(self) -> None:
+        """Makes it commit what is closed before its time."""
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError, ValueError):  # it has died, or is ending
+                os.write(self._process.stdin.fileno(), b"\n")
 
     def _listen(self, lines: IO[bytes]) -> None:
         for line in lines:

@@ -16,9 +16,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from feedrank import schema
+from feedrank import delta, schema
 from feedrank.client import request_body
 from feedrank.clock import CLOCK_VARIABLE, ClockFile
 from feedrank.data.generator.population import Ints
@@ -32,6 +31,7 @@ DEADLINE_SECONDS = 120.0
 POLL_SECONDS = 0.05
 SETTINGS = {
     "LOG__FILE_INTERVAL_SECONDS": "1",
+    "LOG__COMMIT_INTERVAL_SECONDS": "1",
     "DRAIN__DELAY_SECONDS": "0",
     "LIMITS__MAX_QUEUE_DELAY_MS": "60000",
 }
@@ -90,14 +90,17 @@ class Predictor:
         Raises:
             FeedrankError: it does not by the deadline.
         """
-        folder, found = self.log / f"{schema.DATE}={day.isoformat()}", 0
+        found = 0
         deadline = time.monotonic() + DEADLINE_SECONDS
         while time.monotonic() < deadline:
-            found = sum(pq.read_metadata(file).num_rows for file in folder.glob("[!.]*.parquet"))
+            days = delta.open_table(self.log).days() if delta.is_table(self.log) else {}
+            found = days[day].rows if day in days else 0
             if found >= rows:
                 return
             time.sleep(POLL_SECONDS)
-        raise FeedrankError(f"{folder}: {found} rows of {rows} after {DEADLINE_SECONDS:.0f} s; see {self.output}")
+        raise FeedrankError(
+            f"{self.log}: {day} has {found} rows of {rows} after {DEADLINE_SECONDS:.0f} s; see {self.output}"
+        )
 
     async def _rank_all(self, visits: Visits) -> Ints:
         ranked = np.empty_like(visits.candidates)

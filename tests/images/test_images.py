@@ -103,7 +103,7 @@ def test_the_predictor_serves_a_mounted_model(image: Images, tmp_path: Path):
     )
     writable = f"--tmpfs=/data:uid={USER.split(':')[0]},mode=0700"
     serve = image("serve", f"--volume={bundle}:/mnt/models:ro", writable, "--publish=127.0.0.1::8080")
-    log = {"FEEDRANK__SERVING__LOG__FILE_INTERVAL_SECONDS": "0.2"}
+    log = {f"FEEDRANK__SERVING__LOG__{key}_INTERVAL_SECONDS": "0.2" for key in ("FILE", "COMMIT")}
     container = docker("run", "--detach", *serve.arguments(log)).stdout.strip()
     try:
         url = "http://" + docker("port", container, "8080").stdout.splitlines()[0]

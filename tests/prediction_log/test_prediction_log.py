@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,17 +17,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedrank import schema
+from feedrank import delta, schema
 from feedrank.config.serving import LogConfig
-from feedrank.errors import DataError
+from feedrank.errors import DataError, FeedrankError
 from feedrank.prediction_log import PredictionLog, export_csv, read_log
 from feedrank.prediction_log.buffers import MAX_REQUESTS, RequestBuffer
-from feedrank.prediction_log.compactor import Compactor, Converted, convert
-from feedrank.prediction_log.destination import Destination
+from feedrank.prediction_log.commits import Written, write
+from feedrank.prediction_log.compactor import Compactor, Pace
 from feedrank.prediction_log.spool import SpoolWriter
 from feedrank.prediction_log.spool_files import read_file
 from feedrank.scoring import Ranking
 from feedrank.scoring.features import MATRIX_COLUMNS, RequestFeatures
+from tests.s3_server import bucket_of, s3_server
 
 NOON = datetime(2024, 11, 15, 12, tzinfo=UTC)
 
@@ -95,6 +97,10 @@ def spooled(folder: Path, *batches: list[Ranking], boot: str = "boot") -> Path:
     return next((folder / "spool" / boot).glob("*.arrows"))
 
 
+def compactor_of(folder: Path) -> Compactor:
+    return Compactor(folder / "spool", folder / "spool" / "own", str(folder / "log"), Pace(0, 1 << 20))
+
+
 def test_a_row_holds_what_was_ranked(tmp_path):
     log = PredictionLog(config(tmp_path))
     one = ranking(user_id=42, items=4)
@@ -126,7 +132,7 @@ def test_every_request_is_in_the_log_once_in_the_partition_of_its_day(tmp_path_f
         for user, (n, day) in enumerate(zip(sizes, days, strict=False))
     ]
     file = spooled(folder, *([request] for request in requests))
-    assert convert(file, Destination.of(str(folder / "log"))) == Converted(sum(sizes), None)
+    assert write([file], folder / "log") == Written(sum(sizes))
     table = read_log(folder / "log")
     assert sorted(table[schema.USER_ID].to_pylist()) == sorted(u for u, n in enumerate(sizes) for _ in range(n))
     assert len(set(table[schema.PREDICTION_ID].to_pylist())) == sum(sizes)
@@ -165,23 +171,35 @@ def test_what_a_crash_cut_off_is_left_out_and_the_rest_is_kept(tmp_path):
 
 
 def test_converting_a_file_again_changes_nothing(tmp_path):
-    destination = Destination.of(str(tmp_path / "log"))
+    log = tmp_path / "log"
     file = spooled(tmp_path, [ranking(1), ranking(2)])
     content = file.read_bytes()
-    convert(file, destination)
-    first = read_log(tmp_path / "log")
-    file.write_bytes(content)  # as if the crash came between writing the log and deleting the file
-    convert(file, destination)
-    assert read_log(tmp_path / "log").equals(first)
+    write([file], log)
+    first = read_log(log)
+    file.write_bytes(content)  # as if the crash came between the commit and deleting the file
+    assert write([file], log).rows == 0
+    assert read_log(log).equals(first)
     assert not file.exists()
 
 
+def test_files_wait_for_a_commit_unless_they_are_many(tmp_path):
+    spooled(tmp_path, [ranking(1)], boot="own")
+    slow = Compactor(tmp_path / "spool", tmp_path / "spool" / "own", str(tmp_path / "log"), Pace(600, 1 << 20))
+    assert slow.round(dead_too=False)
+    assert not (tmp_path / "log").exists()
+    assert slow.round(dead_too=False, at_once=True)
+    full = Compactor(tmp_path / "spool", tmp_path / "spool" / "own", str(tmp_path / "log"), Pace(600, 1))
+    shutil.rmtree(tmp_path / "spool")
+    spooled(tmp_path, [ranking(2)], boot="other")
+    (tmp_path / "spool" / "other").rename(tmp_path / "spool" / "own")
+    assert full.round(dead_too=False)
+
+
 def test_only_the_folders_of_dead_processes_are_taken_over(tmp_path):
-    destination = Destination.of(str(tmp_path / "log"))
     living = SpoolWriter(tmp_path / "spool", "living")
     living.append(batch_of(ranking(1), first_counter=0))
     spooled(tmp_path, [ranking(2)], boot="dead")
-    compactor = Compactor(tmp_path / "spool", tmp_path / "spool" / "own", destination)
+    compactor = compactor_of(tmp_path)
     assert compactor.round(dead_too=True)
     assert set(read_log(tmp_path / "log")[schema.USER_ID].to_pylist()) == {2}
     assert compactor.progress.recovered_rows == 3
@@ -244,7 +262,7 @@ def test_a_full_queue_is_never_silent(tmp_path, policy):
 
 
 def test_a_compactor_that_dies_is_started_again(tmp_path):
-    log = PredictionLog(config(tmp_path, file_interval_seconds=0.05))
+    log = PredictionLog(config(tmp_path, file_interval_seconds=0.05, commit_interval_seconds=0.1))
     record(log, ranking(1))
     wait(lambda: log.status().rows_written == 3)
     process = log._compactor._process
@@ -258,7 +276,7 @@ def test_a_compactor_that_dies_is_started_again(tmp_path):
 def test_reading_selects_by_time_and_column(tmp_path):
     moments = [NOON + timedelta(hours=12 * n) for n in range(6)]
     file = spooled(tmp_path, [ranking(n, moment=moment) for n, moment in enumerate(moments)])
-    convert(file, Destination.of(f"file://{tmp_path}/log"))
+    write([file], tmp_path / "log")
     table = read_log(tmp_path / "log", columns=[schema.USER_ID], start=moments[1], end=moments[4])
     assert table.column_names == [schema.USER_ID]
     assert table[schema.USER_ID].to_pylist() == [1, 1, 1, 2, 2, 2, 3, 3, 3]
@@ -268,59 +286,76 @@ def test_reading_selects_by_time_and_column(tmp_path):
 def test_what_is_no_log_or_broken_is_named(tmp_path):
     with pytest.raises(DataError, match="nowhere: no prediction log"):
         read_log(tmp_path / "nowhere")
-    part = tmp_path / "log" / "date=2024-11-15" / "part-x.parquet"
-    part.parent.mkdir(parents=True)
+    write([spooled(tmp_path, [ranking(1)])], tmp_path / "log")
+    part = next((tmp_path / "log").rglob("*.parquet"))
     part.write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"part-x\.parquet"):
+    with pytest.raises(DataError, match="damaged or gone"):
         read_log(tmp_path / "log")
-
-
-FOREIGN = ["date=2024-11-15.bak", "date=2024-11-15_$folder$", "date=20241115", "date=", "lost+found", ".Trash", "copy"]
-
-
-@pytest.mark.parametrize("name", FOREIGN)
-def test_a_foreign_folder_in_the_log_is_left_out_with_a_warning_if_its_name_promises_a_day(tmp_path, caplog, name):
-    log = tmp_path / "log"
-    convert(spooled(tmp_path, [ranking(1)]), Destination.of(str(log)))
-    shutil.copytree(log / "date=2024-11-15", log / name)
-    assert export_csv(log, tmp_path / "out.csv") == 3
-    assert read_log(log).num_rows == 3
-    assert bool(caplog.messages) == name.startswith("date=")
-    assert all(f"{log / name}: is no folder date=YYYY-MM-DD" in message for message in caplog.messages)
+    part.unlink()
+    with pytest.raises(DataError, match="damaged or gone"):
+        export_csv(tmp_path / "log", tmp_path / "out.csv")
 
 
 def test_foreign_files_in_the_log_are_left_out(tmp_path):
     log = tmp_path / "log"
-    convert(spooled(tmp_path, [ranking(1)]), Destination.of(str(log)))
-    for folder in (log, log / "date=2024-11-15"):
-        for name in (".DS_Store", "._part-x.parquet", "_SUCCESS", "_metadata.parquet", "notes.txt", "date=2024-11-16"):
-            (folder / name).write_bytes(b"no parquet")
-        (folder / "folder.parquet").mkdir()
+    write([spooled(tmp_path, [ranking(1)])], log)
+    shutil.copytree(log / "date=2024-11-15", log / "date=2024-11-15.bak")
+    for name in (".DS_Store", "part-x.parquet", "notes.txt"):
+        (log / "date=2024-11-15" / name).write_bytes(b"no parquet")
     assert export_csv(log, tmp_path / "out.csv") == read_log(log).num_rows == 3
 
 
-def test_a_part_of_another_schema_is_named(tmp_path):
-    log = tmp_path / "log"
-    convert(spooled(tmp_path, [ranking(1)]), Destination.of(str(log)))
-    part = next(log.rglob("*.parquet"))
-    table = pq.ParquetFile(part).read()
-    more = table.append_column("more", [[1] * 3])
-    pq.write_table(more.select(more.column_names[::-1]), part.with_name("part-y.parquet"))
-    assert export_csv(log, tmp_path / "out.csv") == 6
-    for other in (table.drop_columns([schema.RECEIVED_AT]), pa.table({"x": [1]}), table.select([schema.RECEIVED_AT])):
-        pq.write_table(other, part.with_name("part-z.parquet"))
-        with pytest.raises(DataError, match=r"part-z\.parquet: .* is missing; was it written by another version"):
-            export_csv(log, tmp_path / "out.csv")
-        with pytest.raises(DataError, match=r"part-z\.parquet: "):
-            read_log(log, columns=[schema.USER_ID])
+def test_a_log_of_an_earlier_release_is_left_alone_until_it_is_migrated(tmp_path):
+    old = tmp_path / "log" / "date=2024-11-15" / "part-x.parquet"
+    old.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"x": [1]}), old)
+    file = spooled(tmp_path, [ranking(1)])
+    for use in (lambda: write([file], tmp_path / "log"), lambda: read_log(tmp_path / "log")):
+        with pytest.raises(DataError, match="a log of an earlier release; run `feedrank migrate`"):
+            use()
+    assert file.exists() and not (tmp_path / "log" / "_delta_log").exists()
 
 
 @pytest.mark.parametrize("location", ["nonsense://x", "s3://", "out.csv"])
 def test_what_can_be_no_log_gives_one_sentence(tmp_path, monkeypatch, location):
     monkeypatch.chdir(tmp_path)
     Path("out.csv").write_text("a file")
-    with pytest.raises(DataError, match="no prediction log"):
+    with pytest.raises(FeedrankError, match=location):
         read_log(location)
+
+
+def test_two_predictors_write_one_log_while_it_is_compacted_and_read(tmp_path):
+    log = tmp_path / "log"
+    write([spooled(tmp_path, [ranking(0)], boot="first")], log)
+    seen: set[int] = set()
+
+    def work(boot: str) -> None:
+        for number in range(4):
+            folder = tmp_path / f"{boot}{number}"
+            write([spooled(folder, [ranking(1)], boot=f"{boot}{number}")], log)
+            seen.add(read_log(log).num_rows)
+
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(work, boot) for boot in ("a", "b")]
+        delta.open_table(log).compact()
+        for job in jobs:
+            job.result()
+    assert read_log(log).num_rows == 27
+    assert all(rows % 3 == 0 for rows in seen)
+
+
+def test_the_log_may_lie_in_an_object_store(tmp_path, monkeypatch):
+    with s3_server() as server, bucket_of(server, monkeypatch):
+        compactor = Compactor(tmp_path / "spool", tmp_path / "spool" / "own", "s3://feed/log", Pace(0, 1 << 20))
+        spooled(tmp_path, [ranking(1)], boot="a")
+        with monkeypatch.context() as down:
+            down.setitem(delta.store.STORE_OPTIONS, "retry_timeout", "1s")
+            down.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+            assert not compactor.round(dead_too=True)
+            assert "s3://feed/log" in (compactor.progress.error or "")
+        spooled(tmp_path, [ranking(2)], boot="b")
+        assert compactor.round(dead_too=True)
+        assert read_log("s3://feed/log")[schema.USER_ID].to_pylist() == [1, 1, 1, 2, 2, 2]
 
 
 def test_foreign_folders_in_the_spool_are_left_alone(tmp_path):
@@ -330,17 +365,14 @@ def test_foreign_folders_in_the_spool_are_left_alone(tmp_path):
     (spool / "copy").mkdir()
     shutil.copy(next(spool.glob("dead/*.arrows")), spool / "copy" / "00000001.arrows")
     before = sorted(path for path in spool.rglob("*") if "dead" not in path.parts)
-    compactor = Compactor(spool, spool / "own", Destination.of(str(tmp_path / "log")))
+    compactor = compactor_of(tmp_path)
     assert compactor.round(dead_too=True)
     assert compactor.progress.rows == 3
     assert sorted(spool.rglob("*")) == before
 
 
 def test_the_csv_has_the_logs_columns_and_the_features_as_json(tmp_path):
-    convert(
-        spooled(tmp_path, [ranking(1), ranking(2, moment=NOON + timedelta(days=1))]),
-        Destination.of(str(tmp_path / "log")),
-    )
+    write([spooled(tmp_path, [ranking(1), ranking(2, moment=NOON + timedelta(days=1))])], tmp_path / "log")
     assert export_csv(tmp_path / "log", tmp_path / "out.csv") == 6
     with (tmp_path / "out.csv").open() as file:
         rows = list(csv.DictReader(file))

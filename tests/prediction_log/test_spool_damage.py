@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from test_prediction_log import ranking, spooled
+from test_prediction_log import compactor_of, ranking, spooled
 
 from feedrank import schema
 from feedrank.prediction_log import read_log, spool
 from feedrank.prediction_log.buffers import SPOOL
-from feedrank.prediction_log.compactor import Compactor, convert
-from feedrank.prediction_log.destination import Destination
+from feedrank.prediction_log.commits import write
 from feedrank.prediction_log.spool_files import END_MARK, read_file
 
 
@@ -70,8 +69,7 @@ def damaged(tmp_path: Path, how: Callable[[bytearray, int], None], *, number: in
 def test_damage_costs_one_batch_and_the_file_is_kept_aside(tmp_path, how, number):
     file = damaged(tmp_path, how, number=number)
     content = file.read_bytes()
-    converted = convert(file, Destination.of(str(tmp_path / "log")))
-    assert str(file) in (converted.damage or "")
+    assert str(file) in write([file], tmp_path / "log").damaged[file]
     assert set(read_log(tmp_path / "log")[schema.USER_ID].to_pylist()) == {1, 2, 3} - {number + 1}
     assert (file.exists(), file.with_suffix(".damaged").read_bytes()) == (False, content)
 
@@ -94,7 +92,7 @@ def test_whole_messages_with_wrong_content_do_not_block_the_log(tmp_path):
     other = pa.record_batch({"x": [1, 2]})
     file.write_bytes(other.schema.serialize().to_pybytes() + other.serialize().to_pybytes() + END_MARK)
     good = spooled(tmp_path, [ranking(2)], boot="other")
-    compactor = Compactor(tmp_path / "spool", tmp_path / "spool" / "own", Destination.of(str(tmp_path / "log")))
+    compactor = compactor_of(tmp_path)
     assert compactor.round(dead_too=True)
     assert str(file) in (compactor.progress.damage or "")
     assert file.with_suffix(".damaged").exists()
@@ -104,7 +102,7 @@ def test_whole_messages_with_wrong_content_do_not_block_the_log(tmp_path):
 
 def test_a_disk_error_keeps_the_file_aside_and_another_error_tries_again(tmp_path, monkeypatch):
     file = spooled(tmp_path, [ranking(1)])
-    destination = Destination.of(str(tmp_path / "log"))
+    log = tmp_path / "log"
 
     def failing(number: int) -> Callable[[Path], bytes]:
         def read_bytes(_: Path) -> bytes:
@@ -115,18 +113,18 @@ def test_a_disk_error_keeps_the_file_aside_and_another_error_tries_again(tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", failing(errno.EMFILE))
         with pytest.raises(OSError, match="open files"):
-            convert(file, destination)
+            write([file], log)
         patch.setattr(Path, "read_bytes", failing(errno.EIO))
-        assert "Input/output error" in (convert(file, destination).damage or "")
+        assert "Input/output error" in write([file], log).damaged[file]
     aside = file.with_suffix(".damaged")
     aside.rename(file)  # as the runbook says, once the disk is well
-    assert convert(file, destination).damage is None
+    assert not write([file], log).damaged
     assert set(read_log(tmp_path / "log")[schema.USER_ID].to_pylist()) == {1}
 
 
 def test_files_kept_aside_are_counted_but_are_neither_waiting_nor_converted(tmp_path):
     file = damaged(tmp_path, no_start, number=1, boot="dead")
-    compactor = Compactor(tmp_path / "spool", tmp_path / "spool" / "own", Destination.of(str(tmp_path / "log")))
+    compactor = compactor_of(tmp_path)
     for _ in range(2):
         assert compactor.round(dead_too=True)
         assert spool.measure(tmp_path / "spool") == spool.Measure(bytes=0, oldest=None, damaged=1)

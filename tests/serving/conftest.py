@@ -109,6 +109,7 @@ def running(
     defaults = {
         "DRAIN__DELAY_SECONDS": "0.3",
         "LOG__FILE_INTERVAL_SECONDS": "0.5",
+        "LOG__COMMIT_INTERVAL_SECONDS": "0.5",
         "RELOAD__POLL_SECONDS": "0.2",
         "LIMITS__MAX_QUEUE_DELAY_MS": "60000",  # a busy machine is no overload
     }

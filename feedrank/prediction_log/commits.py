@@ -1,0 +1,103 @@
+"""From closed spool files to the log: the rows of several files of one predictor process in one commit.
+
+The commit notes the number of its last file, so that a crash between the commit and the deletion of the files repeats
+nothing. A file that was kept aside and came back has a number that was committed: only its rows that are not in the
+log are added.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feedrank import delta, schema
+from feedrank.prediction_log import spool
+from feedrank.prediction_log.rows import log_rows
+from feedrank.prediction_log.spool_files import read_file
+from feedrank.prediction_log.table import LAYOUT, create_log
+
+
+@dataclass
+class Written:
+    """What became of some spool files."""
+
+    rows: int = 0
+    damaged: dict[Path, str] = field(default_factory=dict)
+    """What can't be read of which file."""
+
+
+def in_commits(files: Sequence[Path], *, max_bytes: int) -> Iterator[list[Path]]:
+    """The files in order, in groups of at most so many bytes; a larger file is a group of its own."""
+    group: list[Path] = []
+    size = 0
+    for file in files:
+        bytes_ = file.stat().st_size
+        if group and size + bytes_ > max_bytes:
+            yield group
+            group, size = [], 0
+        group.append(file)
+        size += bytes_
+    if group:
+        yield group
+
+
+def write(files: Sequence[Path], location: delta.Location) -> Written:
+    """Adds the rows of files of one process to the log and deletes the files; damaged ones are kept aside.
+
+    Raises:
+        FeedrankError, OSError: nothing was added, or all of it and the files are still there; call it again.
+    """
+    boot, written = files[0].parent.name, Written()
+    log = create_log(location)
+    done = log.transaction(boot)
+    known: list[pa.Table] = []
+    fresh: list[pa.Table] = []
+    for file in files:
+        table = _rows_of(file, boot=boot, damaged=written.damaged)
+        (known if done is not None and _number(file) <= done else fresh).append(table)
+    late = _not_logged(pa.concat_tables(known), log) if known else schema.PREDICTION_LOG.empty_table()
+    if late.num_rows:
+        log.append(late, layout=LAYOUT)
+    new = pa.concat_tables([schema.PREDICTION_LOG.empty_table(), *fresh])
+    if new.num_rows:
+        log.append(new, layout=LAYOUT, note=delta.Note(transaction=(boot, _number(files[-1]))))
+    for file in files:
+        if file in written.damaged:
+            file.rename(file.with_suffix(spool.DAMAGED_SUFFIX))
+        else:
+            file.unlink(missing_ok=True)
+    written.rows = late.num_rows + new.num_rows
+    return written
+
+
+def _number(file: Path) -> int:
+    return int(file.stem)
+
+
+def _rows_of(file: Path, *, boot: str, damaged: dict[Path, str]) -> pa.Table:
+    contents = read_file(file)
+    if contents.damage is not None:
+        damaged[file] = contents.damage
+    if contents.batches:
+        try:
+            return log_rows(pa.Table.from_batches(contents.batches), boot=boot)
+        except (pa.ArrowException, ValueError, KeyError, IndexError) as error:  # whole messages with wrong content
+            damaged[file] = f"{file}: {type(error).__name__}: {error}"
+    return schema.PREDICTION_LOG.empty_table()
+
+
+def _not_logged(rows: pa.Table, log: delta.Table) -> pa.Table:
+    if not rows.num_rows:
+        return rows
+    span = pc.min_max(rows[schema.RECEIVED_AT])
+    first, last = span["min"], span["max"]
+    arrived = pc.field(schema.RECEIVED_AT)
+    logged = log.read(
+        columns=[schema.PREDICTION_ID],
+        start=first.as_py().date(),
+        end=last.as_py().date(),
+        where=(arrived >= first) & (arrived <= last),
+    )[schema.PREDICTION_ID].cast(pa.string())
+    return rows.filter(pc.invert(pc.is_in(rows[schema.PREDICTION_ID], value_set=logged)))
