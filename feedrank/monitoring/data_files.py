@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -57,8 +57,9 @@ def day_files(location: delta.Location, *, start: date | None = None, end: date 
 
 def _of_folder(location: delta.Location, *, start: date, end: date) -> Iterator[tuple[date, DataFile]]:
     try:
-        filesystem = delta.store.file_system(location)
-        for folder in filesystem.get_file_info(pafs.FileSelector("", allow_not_found=True)):
+        address = str(location) if "://" in str(location) else Path(location).absolute().as_uri()
+        filesystem, root = pafs.FileSystem.from_uri(address)
+        for folder in filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True)):
             day = None if folder.is_file else day_of(folder.base_name)
             if day is not None and start <= day <= end:
                 files = filesystem.get_file_info(pafs.FileSelector(folder.path))
