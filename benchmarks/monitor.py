@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from feedrank.prediction_log.destination import DICTIONARY_COLUMNS, ENCODINGS
 
 from benchmarks.monitored_world import prediction_log, serve
 from feedrank import schema
 from feedrank.config import MonitoringConfig
 from feedrank.config.data import GeneratorConfig
-from feedrank.prediction_log.destination import DICTIONARY_COLUMNS, ENCODINGS
 from feedrank.tables import COMPRESSION, sort_by_time, write_partitioned
 
 FIRST_SERVED = date(2024, 2, 1)
