@@ -4,6 +4,7 @@ import functools
 import getpass
 import inspect
 from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -64,8 +65,12 @@ def _environment(context: typer.Context) -> dict[str, str]:
         elif _given(context, name):
             if variable is None:
                 raise typer.BadParameter(f"{parameter.opts[0]} is of this machine; leave it out with --kube-context")
-            found[str(variable)] = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            found[str(variable)] = " ".join(map(_text, value)) if isinstance(value, list | tuple) else _text(value)
     return found
+
+
+def _text(value: object) -> str:
+    return f"{value:%Y-%m-%d}" if isinstance(value, datetime) else str(value)
 
 
 def _given(context: typer.Context, name: str) -> bool:

@@ -22,7 +22,9 @@ COMMANDS = {
     "rollback": ["feedrank", "rollback"],
     "promote": ["feedrank", "promote"],
     "retrain": ["feedrank", "retrain", "--run-dir", "/data"],
+    "accept-day": ["feedrank", "accept-day", "--run-dir", "/data"],
 }
+OF_MODELS = ("rollback", "promote", "retrain")
 
 
 def variables_of(command: str) -> set[str]:
@@ -44,7 +46,8 @@ def test_changes_never_start_by_themselves_and_are_never_tried_twice(profile: st
     job = cron_job["jobTemplate"]["spec"]
     assert job["backoffLimit"] == 0
     spec = job["template"]["spec"]
-    assert spec["restartPolicy"] == "Never" and spec["serviceAccountName"] == "feedrank-promoter"
+    account = "promoter" if change in OF_MODELS else "etl"
+    assert spec["restartPolicy"] == "Never" and spec["serviceAccountName"] == f"feedrank-{account}"
     (container,) = spec["containers"]
     assert container["command"] == COMMANDS[change]
 
@@ -52,11 +55,21 @@ def test_changes_never_start_by_themselves_and_are_never_tried_twice(profile: st
 def test_changes_see_the_state_and_the_versions_that_the_retraining_sees() -> None:
     manifests = rendered()
     retraining = job_of(manifests, "feedrank-retraining")["spec"]["template"]["spec"]
-    for change in COMMANDS:
+    for change in OF_MODELS:
         spec = job_of(manifests, f"feedrank-{change}")["spec"]["template"]["spec"]
         assert spec["volumes"] == retraining["volumes"]
         for what in ("volumeMounts", "env", "image"):
             assert spec["containers"][0][what] == retraining["containers"][0][what], what
+
+
+def test_who_accepts_a_day_reaches_what_the_etl_reaches_and_no_more() -> None:
+    manifests = rendered()
+    accepting = job_of(manifests, "feedrank-accept-day")["spec"]["template"]
+    etl = job_of(manifests, "feedrank-etl")["spec"]["template"]
+    assert accepting["metadata"]["labels"] == etl["metadata"]["labels"], "so the policies are the same"
+    assert accepting["spec"]["volumes"] == etl["spec"]["volumes"]
+    for what in ("volumeMounts", "env", "image"):
+        assert accepting["spec"]["containers"][0][what] == etl["spec"]["containers"][0][what], what
 
 
 def test_changes_are_given_longer_than_their_roll_out_and_its_undoing() -> None:
@@ -129,5 +142,6 @@ def test_the_notes_of_a_release_name_its_own_cron_jobs() -> None:
     notes = (ROOT / "helm" / "feedrank" / "templates" / "NOTES.txt").read_text(encoding="utf-8")
     named = set(re.findall(r"--from=cronjob/\{\{ .Release.Name \}\}-(\S+)", notes))
     there = {m["metadata"]["name"].removeprefix("feedrank-") for m in helm_template() if m["kind"] == "CronJob"}
+    named |= set(re.findall(r"feedrank (\S+) DATE", notes))
     assert named == there - {"retraining"}, "people start retrain, which waits for nothing"
     assert "feedrank rollback --kube-context" in notes

@@ -36,7 +36,7 @@ class Cluster:
     def get(self, path: str) -> dict[str, Any] | str | None:
         _, _, rest = path.partition("/namespaces/")
         what = rest.split("/", 1)[1].partition("?")[0]
-        if what in ("cronjobs/feed-rollback", "cronjobs/feed-promote", "cronjobs/feed-retrain"):
+        if what.startswith("cronjobs/feed-"):
             name = what.removeprefix("cronjobs/")
             env = [{"name": "FEEDRANK_CONFIG_DIR", "value": "/etc/feedrank"}, {"name": "FEEDRANK_WHY", "value": "old"}]
             container = {"name": name, "image": "train", "env": env}
@@ -160,6 +160,10 @@ def test_a_rollback_from_a_laptop_is_the_job_of_the_releases_cron_job(cluster: C
         (["promote", "v2.0.0", "--force"], {"FEEDRANK_PROMOTE_VERSION": "v2.0.0", "FEEDRANK_PROMOTE_FORCE": "True"}),
         (["rollback", "--steps", "2", "--who", "you"], {"FEEDRANK_ROLLBACK_STEPS": "2", "FEEDRANK_WHO": "you"}),
         (["retrain", "--force"], {"FEEDRANK_RETRAIN_FORCE": "True"}),
+        (
+            ["accept-day", "2024-02-10", "2024-02-11", "--why", "lost"],
+            {"FEEDRANK_ACCEPT_DAYS": "2024-02-10 2024-02-11", "FEEDRANK_WHY": "lost"},
+        ),
     ],
 )
 def test_parameters_reach_the_job_by_their_variables(
