@@ -101,7 +101,7 @@ class _Followed:
             if self._outcome() is not None:
                 return ""
             if time.monotonic() > say_at:
-                _say(f"it waits{complaints(pods) or '; there is no pod yet'}")
+                _say(f"it waits{complaints(pods) or ('' if pods else '; there is no pod yet')}")
                 say_at = time.monotonic() + SAY_AFTER_SECONDS
             time.sleep(POLL_SECONDS)
 
