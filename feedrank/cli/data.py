@@ -11,6 +11,7 @@ from rich.table import Table
 
 from feedrank import schema, stages
 from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, progress_bar, timed
+from feedrank.cli.on_cluster import on_cluster
 from feedrank.config import load_config
 from feedrank.features.snapshot import publish_snapshot
 from feedrank.interactions import refuse_old_folder
@@ -161,5 +162,5 @@ def _print(summary: stages.Summary) -> None:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (generate, ingest, validate, accept_day, features, migrate):
+    for command in (generate, ingest, validate, on_cluster(accept_day), features, migrate):
         app.command()(command)
