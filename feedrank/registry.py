@@ -319,7 +319,8 @@ def _stamp_reference(path: Path, model_version: str) -> None:
 
 def _headline(evaluation: Evaluation) -> dict[str, float]:
     ranker = evaluation.ranker
-    return {"auc": ranker.auc, "log_loss": ranker.log_loss, "precision_at_10": ranker.precision_at_10}
+    names = ("auc", "log_loss", "precision_at_10", "gauc", "ndcg_at_10")
+    return {name: getattr(ranker, name) for name in names}
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

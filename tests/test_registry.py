@@ -28,6 +28,9 @@ EPOCH = {"epoch": 1, "train_loss": 0.4, "validation_loss": 0.3, "validation_auc"
 def evaluation(*, passed: bool) -> Evaluation:
     metrics = Metrics(
         rows=10,
+        gauc=0.7,
+        gauc_users=5,
+        normalized_entropy=0.9,
         auc=0.75,
         log_loss=0.3,
         precision_at_10=float("nan"),

@@ -92,7 +92,7 @@ def models(run_dir: RunDirectory = DEFAULT_RUN) -> None:
     from feedrank.registry import Registry
 
     registry = Registry(run_config(run_dir).model.registry)
-    names = ("gates", "aliases", "AUC", "log loss", "champion by", "why", "run")
+    names = ("gates", "aliases", "GAUC", "AUC", "log loss", "champion by", "why", "run")
     table = Table(Column("version", no_wrap=True), *(Column(name, overflow="fold") for name in names))
     for version in registry.versions():
         if version.metadata is None:
@@ -103,21 +103,26 @@ def models(run_dir: RunDirectory = DEFAULT_RUN) -> None:
             version.model_version,
             "passed" if version.passed_gates else "missed",
             ", ".join(version.aliases),
-            *(f"{version.metadata.metrics[name]:.4f}" for name in ("auc", "log_loss")),
+            *(_figure(version.metadata.metrics.get(name)) for name in ("gauc", "auc", "log_loss")),
             *(("", "") if change is None else (f"{change.who} {change.at:%Y-%m-%d %H:%M}", change.why)),
             version.run_id,
         )
     console.print(table)
 
 
+def _figure(value: float | None) -> str:
+    """Empty where an earlier release did not measure it."""
+    return "" if value is None else f"{value:.4f}"
+
+
 def evaluation_table(evaluation: Evaluation) -> Table:
     """The ranker beside the baselines and the oracle."""
-    table = Table("predictor", "AUC", "log loss", "precision@10", "NDCG@10", "calibration error")
+    table = Table("predictor", "GAUC", "AUC", "log loss", "precision@10", "NDCG@10", "calibration error")
     predictors: dict[str, Metrics] = {**evaluation.baselines, "ranker": evaluation.ranker}
     if evaluation.oracle is not None:
         predictors["oracle"] = evaluation.oracle
     for name, m in predictors.items():
-        values = (m.auc, m.log_loss, m.precision_at_10, m.ndcg_at_10, m.calibration_error)
+        values = (m.gauc, m.auc, m.log_loss, m.precision_at_10, m.ndcg_at_10, m.calibration_error)
         style = "bold" if name == "ranker" else ""
         table.add_row(name.replace("_", " "), *(f"{value:.4f}" for value in values), style=style)
     return table

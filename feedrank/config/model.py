@@ -47,11 +47,15 @@ class TrainingConfig(Section):
 
 
 class Gates(Section):
-    """A model that misses one is not promoted."""
+    """A model that misses one is not promoted; null unsets one."""
 
-    min_auc: float = 0.70
-    max_log_loss: float = 0.5
-    min_precision_at_10: float = 0.15
+    min_auc: float | None = 0.70
+    max_log_loss: float | None = 0.5
+    min_precision_at_10: float | None = 0.15
+    max_normalized_entropy: float | None = Field(
+        default=None, description="log loss over that of the click rate; 1 is knowing no more than the rate"
+    )
+    min_ndcg_lift: float | None = Field(default=None, description="NDCG@10 above that of the item's click rate")
     max_refit_log_loss_rise: float = Field(
         default=0.01, ge=0, description="of the fit on all rows over the evaluated one, on the test rows"
     )
@@ -64,7 +68,6 @@ class EvaluationConfig(Section):
     """How the test split is judged."""
 
     min_impressions_per_user: int = Field(default=20, ge=1, description="users with fewer are left out of @10 metrics")
-    new_entity_max_impressions: int = Field(default=5, ge=0, description="up to so many earlier impressions is 'new'")
     calibration_bins: int = Field(default=15, ge=2)
     importance_max_rows: int = Field(default=20_000, ge=1, description="rows that feature importance is measured on")
 

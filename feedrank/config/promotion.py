@@ -10,11 +10,11 @@ from feedrank.config.base import Section
 class ComparisonConfig(Section):
     """What a challenger must show on fresh rows to replace the champion."""
 
-    min_auc_gain: float = Field(default=0.001, ge=0, description="better in AUC: by more than that, with confidence")
+    min_gauc_gain: float = Field(default=0.001, ge=0, description="better in GAUC: by more than that, with confidence")
     min_log_loss_gain: float = Field(default=0.0005, ge=0, description="or better in log loss: by more than that")
-    max_auc_loss: float = Field(default=0.002, ge=0, description="what the AUC may fall by, with confidence")
+    max_gauc_loss: float = Field(default=0.005, ge=0, description="what the GAUC may fall by, with confidence")
     max_log_loss_rise: float = Field(default=0.001, ge=0, description="what the log loss may rise by, with confidence")
-    max_slice_auc_loss: float = Field(default=0.01, ge=0, description="a slice's AUC must not fall by more")
+    max_slice_gauc_loss: float = Field(default=0.01, ge=0, description="a slice's GAUC must not fall by more")
     max_latency_ratio: float = Field(default=1.5, gt=0, description="median scoring time against the champion's")
     confidence: float = Field(default=0.95, gt=0, lt=1, description="of the two-sided intervals")
     resamples: int = Field(default=400, ge=100, description="of the users, in the bootstrap")

@@ -44,8 +44,8 @@ QUICK_MONITORING = MonitoringConfig(
 )
 
 LENIENT_COMPARISON = ComparisonConfig(
-    max_auc_loss=0.03,
-    max_slice_auc_loss=0.05,
+    max_gauc_loss=0.03,
+    max_slice_gauc_loss=0.05,
     max_latency_ratio=3.0,
     resamples=200,
     min_users=50,

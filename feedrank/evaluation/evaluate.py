@@ -1,6 +1,8 @@
 """Judges click probabilities on the test split: metrics, slices, baselines, the oracle and the gates."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,16 @@ from pydantic import BaseModel, ConfigDict
 from feedrank import schema
 from feedrank.config.model import EvaluationConfig, Gates
 from feedrank.evaluation.baselines import BASELINES
-from feedrank.evaluation.metrics import calibration_error, log_loss, precision_and_ndcg_at, roc_auc, roc_curve
+from feedrank.evaluation.metrics import (
+    calibration_error,
+    group_auc,
+    log_loss,
+    normalized_entropy,
+    precision_and_ndcg_at,
+    roc_auc,
+    roc_curve,
+)
+from feedrank.features.events import Ints
 
 Scores = NDArray[Any]
 K = 10
@@ -29,18 +40,29 @@ class Metrics(_Json):
     """Quality of one predictor on one set of rows; NaN where undefined (one class, no user with enough rows)."""
 
     rows: int
+    gauc: float
+    """AUC within users, weighted by impressions: how well the ranker orders what one user was offered."""
+    gauc_users: int
     auc: float
     log_loss: float
+    normalized_entropy: float
+    """Log loss over that of the click rate; below 1 is better than knowing the rate only."""
     precision_at_10: float
     ndcg_at_10: float
     calibration_error: float
     users_at_10: int
+
+    def orders_better_than(self, other: "Metrics") -> bool:
+        """Whether it orders a user's items better: a higher GAUC, and no lower NDCG@10 where that is defined."""
+        undefined = math.isnan(self.ndcg_at_10) and math.isnan(other.ndcg_at_10)
+        return self.gauc > other.gauc and (undefined or self.ndcg_at_10 >= other.ndcg_at_10)
 
 
 class GateResult(_Json):
     """One gate and whether the model passed it."""
 
     name: str
+    """Of the figure that has a limit."""
     value: float
     limit: float
     passed: bool
@@ -79,18 +101,22 @@ class Evaluation(_Json):
 
 def measure(features: pa.Table, scores: Scores, *, config: EvaluationConfig) -> Metrics:
     """Metrics of scores [rows] for the rows of a feature table."""
-    targets = features[schema.TARGET].to_numpy()
+    targets, user_ids = features[schema.TARGET].to_numpy(), features[schema.USER_ID].to_numpy()
+    gauc, gauc_users = group_auc(user_ids, targets, scores)
     precision, ndcg, users = precision_and_ndcg_at(
         K,
-        users=features[schema.USER_ID].to_numpy(),
+        users=user_ids,
         targets=targets,
         scores=scores,
         min_impressions=config.min_impressions_per_user,
     )
     return Metrics(
         rows=len(targets),
+        gauc=gauc,
+        gauc_users=gauc_users,
         auc=roc_auc(targets, scores),
         log_loss=log_loss(targets, scores),
+        normalized_entropy=normalized_entropy(targets, scores),
         precision_at_10=precision,
         ndcg_at_10=ndcg,
         calibration_error=calibration_error(targets, scores, bins=config.calibration_bins),
@@ -98,17 +124,24 @@ def measure(features: pa.Table, scores: Scores, *, config: EvaluationConfig) -> 
     )
 
 
-def slices(features: pa.Table, *, config: EvaluationConfig) -> dict[str, NDArray[np.bool_]]:
-    """Named masks [rows]: users and items with and without history, and each device."""
-    few = config.new_entity_max_impressions
-    users = features[schema.USER_INTERACTION_COUNT].to_numpy()
-    items = np.expm1(features[schema.ITEM_POPULARITY].to_numpy())
-    masks = {
-        "new_users": users <= few,
-        "known_users": users > few,
-        "new_items": items <= few,
-        "known_items": items > few,
-    }
+@dataclass(frozen=True)
+class KnownIds:
+    """The users and items that a ranker was trained on."""
+
+    users: Ints
+    items: Ints
+
+    @staticmethod
+    def of_rows(train: pa.Table) -> "KnownIds":
+        """Those of a feature table."""
+        return KnownIds(train[schema.USER_ID].to_numpy(), train[schema.ITEM_ID].to_numpy())
+
+
+def slices(features: pa.Table, known: KnownIds) -> dict[str, NDArray[np.bool_]]:
+    """Named masks [rows]: users and items unseen and seen in training, and each device."""
+    users = np.isin(features[schema.USER_ID].to_numpy(), known.users)
+    items = np.isin(features[schema.ITEM_ID].to_numpy(), known.items)
+    masks = {"new_users": ~users, "known_users": users, "new_items": ~items, "known_items": items}
     for name in schema.DEVICE_COLUMNS:
         masks[name] = features[name].to_numpy() == 1
     return masks
@@ -132,10 +165,10 @@ def evaluate(
         baselines[name] = measure(test, predict(train, test), config=config)
     return Evaluation(
         ranker=ranker,
-        slices=_by_slice(test, scores, config=config),
+        slices=_by_slice(test, scores, known=KnownIds.of_rows(train), config=config),
         baselines=baselines,
         oracle=None if oracle is None else measure(test, oracle(test), config=config),
-        gates=check_gates(ranker, gates),
+        gates=check_gates(ranker, gates, item_ctr=baselines["item_ctr"]),
         roc=_roc(test[schema.TARGET].to_numpy(), scores),
     )
 
@@ -145,20 +178,24 @@ def _roc(targets: NDArray[Any], scores: Scores) -> RocCurve:
     return RocCurve(fpr=fpr.tolist(), tpr=tpr.tolist(), threshold=threshold.tolist())
 
 
-def _by_slice(test: pa.Table, scores: Scores, *, config: EvaluationConfig) -> dict[str, Metrics]:
-    masks = {name: mask for name, mask in slices(test, config=config).items() if mask.any()}
+def _by_slice(test: pa.Table, scores: Scores, *, known: KnownIds, config: EvaluationConfig) -> dict[str, Metrics]:
+    masks = {name: mask for name, mask in slices(test, known).items() if mask.any()}
     return {name: measure(test.filter(pa.array(mask)), scores[mask], config=config) for name, mask in masks.items()}
 
 
-def check_gates(metrics: Metrics, gates: Gates) -> list[GateResult]:
-    """Compares metrics with the gates; NaN passes none."""
-    bounds: Mapping[str, tuple[float, float, bool]] = {
-        "auc": (metrics.auc, gates.min_auc, metrics.auc > gates.min_auc),
-        "log_loss": (metrics.log_loss, gates.max_log_loss, metrics.log_loss < gates.max_log_loss),
-        "precision_at_10": (
-            metrics.precision_at_10,
-            gates.min_precision_at_10,
-            metrics.precision_at_10 > gates.min_precision_at_10,
-        ),
+def check_gates(metrics: Metrics, gates: Gates, *, item_ctr: Metrics) -> list[GateResult]:
+    """Compares metrics with the gates that are set; NaN passes none. `item_ctr` are the baseline's on the same rows."""
+    lift = metrics.ndcg_at_10 - item_ctr.ndcg_at_10
+    floors = {
+        "auc": (metrics.auc, gates.min_auc),
+        "precision_at_10": (metrics.precision_at_10, gates.min_precision_at_10),
+        "ndcg_at_10_over_item_ctr": (lift, gates.min_ndcg_lift),
     }
-    return [GateResult(name=n, value=v, limit=limit, passed=ok) for n, (v, limit, ok) in bounds.items()]
+    ceilings = {
+        "log_loss": (metrics.log_loss, gates.max_log_loss),
+        "normalized_entropy": (metrics.normalized_entropy, gates.max_normalized_entropy),
+    }
+    return [
+        *(GateResult(name=n, value=v, limit=low, passed=v > low) for n, (v, low) in floors.items() if low is not None),
+        *(GateResult(name=n, value=v, limit=up, passed=v < up) for n, (v, up) in ceilings.items() if up is not None),
+    ]

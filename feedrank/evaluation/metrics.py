@@ -90,3 +90,44 @@ def precision_and_ndcg_at(
     clicked = kept & (clicks > 0)
     ndcg = np.add.reduceat(hits * gains, starts)[clicked] / ideal[clicked]
     return float(precision[kept].mean()), float(ndcg.mean()) if clicked.any() else float("nan"), int(kept.sum())
+
+
+def auc_by_user(users: Array, targets: Array, scores: Array) -> tuple[Array, Array, Array]:
+    """AUC within each user who has both classes, ties counted half: their row numbers among the sorted distinct users,
+    AUCs and impressions, each [users with both classes]."""
+    order = np.lexsort((scores, users))
+    sorted_users, sorted_scores, hits = users[order], scores[order], targets[order].astype(np.float64)
+    new_user = np.concatenate([[True], sorted_users[1:] != sorted_users[:-1]])[: len(users)]
+    new_run = new_user | np.concatenate([[True], sorted_scores[1:] != sorted_scores[:-1]])[: len(users)]
+    if not len(users):
+        return np.empty(0, dtype=np.int64), np.empty(0), np.empty(0)
+    runs = np.flatnonzero(new_run)
+    user_of_run = np.cumsum(new_user)[runs] - 1
+    positives = np.add.reduceat(hits, runs)
+    negatives = np.add.reduceat(1 - hits, runs)
+    count = int(user_of_run[-1]) + 1
+    total_positives = np.bincount(user_of_run, positives, count)
+    total_negatives = np.bincount(user_of_run, negatives, count)
+    earlier_users = (np.cumsum(total_negatives) - total_negatives)[user_of_run]
+    below = np.cumsum(negatives) - negatives - earlier_users
+    won = np.bincount(user_of_run, positives * (below + negatives / 2), count)
+    both = np.flatnonzero(total_positives * total_negatives)
+    aucs = won[both] / (total_positives[both] * total_negatives[both])
+    return both, aucs, (total_positives + total_negatives)[both]
+
+
+def group_auc(users: Array, targets: Array, scores: Array) -> tuple[float, int]:
+    """GAUC: mean AUC within users, weighted by impressions (Zhu et al. 2017, section 5.3), and the users in it.
+
+    Users with one class only have no order to get right and are left out; NaN when nobody is left.
+    """
+    _, aucs, impressions = auc_by_user(users, targets, scores)
+    return (float(np.average(aucs, weights=impressions)), len(aucs)) if len(aucs) else (float("nan"), 0)
+
+
+def normalized_entropy(targets: Array, scores: Array) -> float:
+    """Log loss over that of the click rate for every row (He et al. 2014, section 3); NaN when there is one class."""
+    rate = float(np.mean(targets)) if len(targets) else 0.0
+    if not 0 < rate < 1:
+        return float("nan")
+    return log_loss(targets, scores) / -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))

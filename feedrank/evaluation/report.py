@@ -56,6 +56,7 @@ def write_report(
             headline=headline(evaluation),
             metadata=metadata,
             config=config,
+            below=("log_loss", "normalized_entropy"),
             predictors=_predictors(evaluation),
             click_rate=float(targets.mean()),
             epochs=len(epochs),
@@ -70,22 +71,23 @@ def headline(evaluation: Evaluation) -> str:
     """The verdict in a sentence or two."""
     missed = [gate.name for gate in evaluation.gates if not gate.passed]
     gates = "misses " + _words(missed) if missed else "passes every gate"
-    text = f"The ranker {gates}: AUC {_number(evaluation.ranker.auc)}"
+    text = f"The ranker {gates}: GAUC {_number(evaluation.ranker.gauc)}, AUC {_number(evaluation.ranker.auc)}"
     if evaluation.oracle_share is not None:
         text += f", {evaluation.oracle_share:.0%} of what the truth itself would reach above chance"
-    unbeaten = [n for n, metrics in evaluation.baselines.items() if not evaluation.ranker.auc > metrics.auc]
+    ranker = evaluation.ranker
+    unbeaten = [n for n, metrics in evaluation.baselines.items() if not ranker.orders_better_than(metrics)]
     if unbeaten:
-        return f"{text}. It does not beat {_words(unbeaten)}."
+        return f"{text}. It does not order a user's items better than {_words(unbeaten)} (GAUC, NDCG@10)."
     if TREES not in evaluation.baselines:
         return f"{text}."
-    margin = evaluation.ranker.auc - evaluation.baselines[TREES].auc
-    return f"{text}. It beats every baseline, gradient-boosted trees by {margin:.3f} AUC."
+    margin = ranker.gauc - evaluation.baselines[TREES].gauc
+    return f"{text}. It orders a user's items better than every baseline, gradient-boosted trees by {margin:.3f} GAUC."
 
 
 def _predictors(evaluation: Evaluation) -> dict[str, Metrics]:
-    """All that were judged, the best first, the oracle above them."""
+    """All that were judged, the best order within users first, the oracle above them."""
     judged = {**evaluation.baselines, MODEL: evaluation.ranker}
-    ordered = dict(sorted(judged.items(), key=lambda entry: -entry[1].auc))
+    ordered = dict(sorted(judged.items(), key=lambda entry: -entry[1].gauc))
     return ordered if evaluation.oracle is None else {ORACLE: evaluation.oracle, **ordered}
 
 
@@ -108,7 +110,7 @@ def _number(value: float) -> str:
 
 
 def _words_of(name: str) -> str:
-    return re.sub(r"\b(auc|ctr)\b", lambda acronym: acronym[0].upper(), name.replace("_", " "))
+    return re.sub(r"\b(g?auc|ctr|ndcg)\b", lambda acronym: acronym[0].upper(), name.replace("_", " "))
 
 
 def _words(names: Sequence[str]) -> str:

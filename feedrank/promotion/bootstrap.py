@@ -1,4 +1,4 @@
-"""Paired bootstrap of two predictors' AUC and log loss on the same rows, users resampled as a whole.
+"""Paired bootstrap of two predictors' GAUC, AUC and log loss on the same rows, users resampled as a whole.
 
 A user's rows are alike, so rows drawn one by one would give intervals that are too short (the cluster bootstrap;
 Davison and Hinkley 1997, section 3.8). Each resample counts for both predictors, which cancels what they share.
@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
+
+from feedrank.evaluation.metrics import auc_by_user
 
 Array = NDArray[Any]
 
@@ -31,7 +33,10 @@ class Gain(BaseModel):
     rows: int
     users: int
     clicks: int
+    gauc: Interval
+    """Of the AUC within users, weighted by impressions; NaN if no user has both classes."""
     auc: Interval
+    """Of the pooled AUC, which also says who clicks more: reported, not decided on."""
     log_loss: Interval
     """The champion's minus the challenger's, in nats."""
 
@@ -68,25 +73,31 @@ def paired_gain(
 ) -> Gain:
     """The challenger's gains with percentile intervals; users, targets and scores are [n]."""
     old, new = WeightedMetrics(targets, champion), WeightedMetrics(targets, challenger)
-
-    def gains(weights: Array) -> tuple[float, float]:
-        return new.auc(weights) - old.auc(weights), old.log_loss(weights) - new.log_loss(weights)
-
     ids, cluster = np.unique(users, return_inverse=True)
+    ordered, old_aucs, impressions = auc_by_user(users, targets, champion)
+    gained = auc_by_user(users, targets, challenger)[1] - old_aucs
+
+    def gains(times: Array) -> tuple[float, float, float]:
+        """With each user as many times, [users]."""
+        weights, of_user = times[cluster], times[ordered] * impressions
+        gauc = float(of_user @ gained / of_user.sum()) if of_user.any() else float("nan")
+        return gauc, new.auc(weights) - old.auc(weights), old.log_loss(weights) - new.log_loss(weights)
+
     rng = np.random.default_rng(seed)
     drawn = np.array(
         [
-            gains(np.bincount(rng.integers(0, len(ids), len(ids)), minlength=len(ids))[cluster].astype(np.float64))
+            gains(np.bincount(rng.integers(0, len(ids), len(ids)), minlength=len(ids)).astype(np.float64))
             for _ in range(resamples)
         ]
     )
-    tail = (1 - confidence) / 2
-    low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=0) if len(ids) > 1 else np.full((2, 2), np.nan)
-    auc, loss = gains(np.ones(len(targets)))
-    return Gain(
-        rows=len(targets),
-        users=len(ids),
-        clicks=int(np.sum(targets)),
-        auc=Interval(estimate=auc, low=float(low[0]), high=float(high[0])),
-        log_loss=Interval(estimate=loss, low=float(low[1]), high=float(high[1])),
-    )
+    estimates = gains(np.ones(len(ids)))
+    resampled = drawn.T if len(ids) > 1 else np.full((3, 1), np.nan)
+    gauc, auc, loss = (_interval(e, d, confidence=confidence) for e, d in zip(estimates, resampled, strict=True))
+    return Gain(rows=len(targets), users=len(ids), clicks=int(np.sum(targets)), gauc=gauc, auc=auc, log_loss=loss)
+
+
+def _interval(estimate: float, drawn: Array, *, confidence: float) -> Interval:
+    """Percentiles of the resamples where the figure is defined; NaN if it never is."""
+    defined, tail = drawn[~np.isnan(drawn)], (1 - confidence) / 2
+    low, high = np.quantile(defined, [tail, 1 - tail]) if len(defined) else (np.nan, np.nan)
+    return Interval(estimate=estimate, low=float(low), high=float(high))

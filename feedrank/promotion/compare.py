@@ -1,7 +1,8 @@
 """Champion against challenger on the same fresh rows: is the challenger better, for everybody, and as fast?
 
-A challenger wins when its AUC or its log loss is better by the configured margin with confidence, the other one is not
-worse, no slice loses more than the limit, its gates were met, and scoring takes about as long.
+A challenger wins when its GAUC (AUC within users: a ranker orders one user's items) or its log loss is better by the
+configured margin with confidence, the other one is not worse, no slice loses more than the limit, its gates were met,
+and scoring takes about as long. The pooled AUC, which also rewards knowing who clicks more, is only reported.
 """
 
 import time
@@ -19,10 +20,10 @@ from feedrank.config.data import FeatureConfig
 from feedrank.config.model import EvaluationConfig
 from feedrank.config.promotion import ComparisonConfig
 from feedrank.errors import DataError
-from feedrank.evaluation.evaluate import Metrics, Scores, measure, slices
+from feedrank.evaluation.evaluate import KnownIds, Metrics, Scores, measure, slices
 from feedrank.features.events import EVENT_COLUMNS
 from feedrank.features.offline import compute_features
-from feedrank.model.bundle import ModelBundle
+from feedrank.model.bundle import ITEM_IDS, USER_IDS, ModelBundle
 from feedrank.promotion.bootstrap import Gain, paired_gain
 from feedrank.tables import read_partitioned, timestamps_us
 
@@ -62,10 +63,13 @@ class Decision(BaseModel):
         verdict = "**better**" if self.promote else "**not better**"
         lines = [f"# {self.challenger} is {verdict} than {self.champion}", "", *(f"- {r}" for r in self.reasons)]
         if self.gain is not None:
-            lines += ["", "| rows | users | clicks | AUC gain | log loss gain |", "| --- | --- | --- | --- | --- |"]
+            lines += ["", "| rows | users | clicks | GAUC gain | AUC gain | log loss gain |"]
+            lines.append("| --- | --- | --- | --- | --- | --- |")
             for name, gain in {"all": self.gain, **self.slices}.items():
-                auc, loss = (f"{x.estimate:+.4f} ({x.low:+.4f} … {x.high:+.4f})" for x in (gain.auc, gain.log_loss))
-                lines.append(f"| {name}: {gain.rows:,} | {gain.users:,} | {gain.clicks:,} | {auc} | {loss} |")
+                figures = " | ".join(
+                    f"{x.estimate:+.4f} ({x.low:+.4f} … {x.high:+.4f})" for x in (gain.gauc, gain.auc, gain.log_loss)
+                )
+                lines.append(f"| {name}: {gain.rows:,} | {gain.users:,} | {gain.clicks:,} | {figures} |")
         return "\n".join(lines) + "\n"
 
 
@@ -98,7 +102,8 @@ def compare(
         return decision.model_copy(update={"reasons": [*against, too_few]})
     own = fresh if champion_rows is None else sampled(unseen(champion_rows, champion), config=config)
     old, new = champion.score_table(own), challenger.score_table(fresh)
-    gain, by_slice = gains_on(fresh, old, new, config=config, evaluation=evaluation)
+    known = KnownIds(challenger.arrays[USER_IDS], challenger.arrays[ITEM_IDS])
+    gain, by_slice = gains_on(fresh, old, new, known=known, config=config)
     latency = measure_latency(champion, challenger, requests=config.latency_requests, seed=config.seed)
     against += objections(gain, by_slice, latency, config=config)
     span = pc.min_max(fresh[schema.TIMESTAMP]).as_py()
@@ -162,9 +167,12 @@ def sampled(rows: pa.Table, *, config: ComparisonConfig) -> pa.Table:
 
 
 def gains_on(
-    rows: pa.Table, champion: Scores, challenger: Scores, *, config: ComparisonConfig, evaluation: EvaluationConfig
+    rows: pa.Table, champion: Scores, challenger: Scores, *, known: KnownIds, config: ComparisonConfig
 ) -> tuple[Gain, dict[str, Gain]]:
-    """The challenger's gain on rows that were scored by both, [rows]; on all, and on each slice with enough clicks."""
+    """The challenger's gain on rows that were scored by both, [rows]; on all, and on each slice with enough clicks.
+
+    `known` are the challenger's ids: new is what its training did not see.
+    """
     users, targets = rows[schema.USER_ID].to_numpy(), rows[schema.TARGET].to_numpy()
 
     def gain(mask: NDArray[np.bool_]) -> Gain:
@@ -178,7 +186,7 @@ def gains_on(
             seed=config.seed,
         )
 
-    masks = slices(rows, config=evaluation)
+    masks = slices(rows, known)
     enough = {name: mask for name, mask in masks.items() if np.sum(targets[mask]) >= config.min_clicks}
     return gain(np.ones(len(targets), dtype=bool)), {name: gain(mask) for name, mask in enough.items()}
 
@@ -188,7 +196,7 @@ def merits(gain: Gain, *, config: ComparisonConfig) -> list[str]:
 
     Each interval errs upwards in (1 - confidence) / 2 of the cases, so the two together in at most 1 - confidence.
     """
-    margins = {"AUC": (gain.auc, config.min_auc_gain), "log loss": (gain.log_loss, config.min_log_loss_gain)}
+    margins = {"GAUC": (gain.gauc, config.min_gauc_gain), "log loss": (gain.log_loss, config.min_log_loss_gain)}
     return [
         f"its {name} is better by {x.estimate:.4f} ({x.low:.4f} … {x.high:.4f}), more than {margin:g}"
         for name, (x, margin) in margins.items()
@@ -201,21 +209,21 @@ def objections(gain: Gain, by_slice: dict[str, Gain], latency: Latency, *, confi
     found = []
     if not merits(gain, config=config):
         found.append(
-            f"neither its AUC ({gain.auc.low:+.4f} … {gain.auc.high:+.4f}) nor its log loss "
+            f"neither its GAUC ({gain.gauc.low:+.4f} … {gain.gauc.high:+.4f}) nor its log loss "
             f"({gain.log_loss.low:+.4f} … {gain.log_loss.high:+.4f}) is better by the margin "
-            f"({config.min_auc_gain:g}, {config.min_log_loss_gain:g}) with confidence"
+            f"({config.min_gauc_gain:g}, {config.min_log_loss_gain:g}) with confidence"
         )
-    limits = {"AUC": (gain.auc, config.max_auc_loss), "log loss": (gain.log_loss, config.max_log_loss_rise)}
+    limits = {"GAUC": (gain.gauc, config.max_gauc_loss), "log loss": (gain.log_loss, config.max_log_loss_rise)}
     found += [
         f"its {name} may be worse by {-x.low:.4f}, more than {limit:g}"
         for name, (x, limit) in limits.items()
         if not x.low >= -limit
     ]
     found += [
-        f"its AUC on {name.replace('_', ' ')} is worse by {-g.auc.estimate:.4f}, "
-        f"more than {config.max_slice_auc_loss:g}"
+        f"its GAUC on {name.replace('_', ' ')} is worse by {-g.gauc.estimate:.4f}, "
+        f"more than {config.max_slice_gauc_loss:g}"
         for name, g in by_slice.items()
-        if g.auc.estimate < -config.max_slice_auc_loss and g.auc.high < 0
+        if g.gauc.estimate < -config.max_slice_gauc_loss and g.gauc.high < 0
     ]
     if latency.challenger_ms > config.max_latency_ratio * latency.champion_ms:
         found.append(

@@ -13,6 +13,7 @@ import pyarrow as pa
 from feedrank import stages, storage
 from feedrank.config import Config
 from feedrank.data.split import save_split
+from feedrank.evaluation.baselines import item_ctr
 from feedrank.evaluation.evaluate import Evaluation, RocCurve, check_gates, measure
 from feedrank.features.offline import compute_features
 from feedrank.features.snapshot import save_snapshot, take_snapshot
@@ -57,14 +58,15 @@ def write_training_rows(interactions: pa.Table, *, output: Path, now: datetime, 
 
 def evaluate_alone(folder: Path, *, config: Config) -> Evaluation:
     """Judges `folder`/model on the test rows of `folder`/features, and writes `folder`/evaluation."""
-    _, _, _, test = stages.load_features(folder / "features")
+    _, train, _, test = stages.load_features(folder / "features")
+    by_item_ctr = measure(test, item_ctr(train, test), config=config.model.evaluation)
     metrics = measure(test, load_bundle(folder / "model").score_table(test), config=config.model.evaluation)
     evaluation = Evaluation(
         ranker=metrics,
         slices={},
         baselines={},
         oracle=None,
-        gates=check_gates(metrics, config.model.gates),
+        gates=check_gates(metrics, config.model.gates, item_ctr=by_item_ctr),
         roc=RocCurve(fpr=[], tpr=[], threshold=[]),
     )
     shutil.rmtree(folder / "evaluation", ignore_errors=True)

@@ -11,7 +11,7 @@ from benchmarks.small_data import GENERATOR, split_features
 from feedrank import schema
 from feedrank.config.model import EvaluationConfig, Gates
 from feedrank.evaluation.baselines import BASELINES
-from feedrank.evaluation.evaluate import Evaluation, Metrics, check_gates, evaluate, measure, slices
+from feedrank.evaluation.evaluate import Evaluation, KnownIds, Metrics, check_gates, evaluate, measure, slices
 from feedrank.evaluation.metrics import roc_auc
 from feedrank.stages import oracle_scores
 
@@ -21,7 +21,13 @@ NAN = float("nan")
 
 def metrics(**values: float) -> Metrics:
     good = {"auc": 0.8, "log_loss": 0.3, "precision_at_10": 0.3, "ndcg_at_10": 0.5, "calibration_error": 0.01}
-    return Metrics.model_validate({"rows": 100, "users_at_10": 5, **good, **values})
+    within = {"gauc": 0.7, "gauc_users": 5, "normalized_entropy": 0.9}
+    return Metrics.model_validate({"rows": 100, "users_at_10": 5, **good, **within, **values})
+
+
+def passed(measured: Metrics, gates: Gates) -> dict[str, bool]:
+    by_item_ctr = metrics(ndcg_at_10=0.45)
+    return {gate.name: gate.passed for gate in check_gates(measured, gates, item_ctr=by_item_ctr)}
 
 
 def item_ctr(test: pa.Table) -> np.ndarray:
@@ -36,20 +42,40 @@ def judged() -> Evaluation:
 
 
 def test_good_metrics_pass_every_gate():
-    assert [gate.passed for gate in check_gates(metrics(), Gates())] == [True, True, True]
+    assert passed(metrics(), Gates()) == {"auc": True, "precision_at_10": True, "log_loss": True}
 
 
 @pytest.mark.parametrize(("name", "bad"), [("auc", 0.69), ("log_loss", 0.51), ("precision_at_10", 0.14)])
 def test_a_bad_metric_fails_its_gate_and_no_other(name, bad):
     for value in (bad, NAN):
-        gates = check_gates(metrics(**{name: value}), Gates())
-        assert [gate.name for gate in gates if not gate.passed] == [name]
+        assert [gate for gate, ok in passed(metrics(**{name: value}), Gates()).items() if not ok] == [name]
 
 
 def test_a_gate_must_be_passed_not_met():
     gates = Gates()
     on_the_limits = metrics(auc=gates.min_auc, log_loss=gates.max_log_loss, precision_at_10=gates.min_precision_at_10)
-    assert not any(gate.passed for gate in check_gates(on_the_limits, gates))
+    assert not any(passed(on_the_limits, gates).values())
+
+
+def test_gates_can_be_relative_to_the_click_rate_and_to_item_ctr_and_absolute_ones_unset():
+    """Where most rows are clicks, no ranker has a log loss below 0.5 (finding 43)."""
+    relative = {"max_normalized_entropy": 0.95, "min_ndcg_lift": 0.01}
+    gates = Gates(min_auc=None, max_log_loss=None, min_precision_at_10=None, **relative)
+    assert passed(metrics(log_loss=0.6), gates) == {"ndcg_at_10_over_item_ctr": True, "normalized_entropy": True}
+    assert not passed(metrics(normalized_entropy=0.96), gates)["normalized_entropy"]
+    assert not passed(metrics(ndcg_at_10=0.455), gates)["ndcg_at_10_over_item_ctr"]
+    assert not any(passed(metrics(ndcg_at_10=NAN, normalized_entropy=NAN), gates).values())
+
+
+def test_only_who_orders_a_users_items_better_is_better():
+    """A higher pooled AUC says who clicks more, too (findings 20 and 44)."""
+    baseline = metrics(gauc=0.7, ndcg_at_10=0.795, auc=0.702)
+    assert not metrics(gauc=0.69, ndcg_at_10=0.8, auc=0.75).orders_better_than(baseline)
+    assert not metrics(gauc=0.71, ndcg_at_10=0.779, auc=0.75).orders_better_than(baseline)
+    assert metrics(gauc=0.71, ndcg_at_10=0.8, auc=0.6).orders_better_than(baseline)
+    unranked = metrics(gauc=0.7, ndcg_at_10=NAN)
+    assert metrics(gauc=0.71, ndcg_at_10=NAN).orders_better_than(unranked)
+    assert not metrics(gauc=NAN, ndcg_at_10=NAN).orders_better_than(unranked)
 
 
 @pytest.mark.parametrize("score", [NAN, np.inf, -np.inf])
@@ -58,18 +84,27 @@ def test_scores_that_are_no_probabilities_pass_no_evaluation(score):
     scores = item_ctr(test).copy()
     scores[::7] = score
     measured = measure(test, scores, config=CONFIG)
-    gates = check_gates(measured, Gates(min_auc=0, min_precision_at_10=-1))
-    assert not all(gate.passed for gate in gates)
+    assert not all(passed(measured, Gates(min_auc=0, min_precision_at_10=-1)).values())
 
 
-def test_slices_split_the_rows_by_history_and_by_device():
-    _, _, test = split_features()
-    masks = slices(test, config=CONFIG)
+def test_slices_split_the_rows_by_what_training_saw_and_by_device():
+    train, _, test = split_features()
+    masks = slices(test, KnownIds.of_rows(train))
     assert (masks["new_users"] ^ masks["known_users"]).all()
     assert (masks["new_items"] ^ masks["known_items"]).all()
     assert (sum(masks[name].astype(int) for name in schema.DEVICE_COLUMNS) == 1).all()
-    few = test[schema.USER_INTERACTION_COUNT].to_numpy() <= CONFIG.new_entity_max_impressions
-    assert (masks["new_users"] == few).all()
+    for name, column in (("new_users", schema.USER_ID), ("new_items", schema.ITEM_ID)):
+        seen = set(train[column].to_pylist())
+        assert masks[name].tolist() == [entity not in seen for entity in test[column].to_pylist()]
+    assert 0 < masks["new_items"].sum() < test.num_rows
+
+
+def test_an_old_item_that_was_seldom_shown_lately_is_not_new():
+    """Three quarters of the slice were once items older than a month (finding 21)."""
+    train, _, test = split_features()
+    age, is_new = test[schema.ITEM_AGE_DAYS].to_numpy(), slices(test, KnownIds.of_rows(train))["new_items"]
+    days_since_training = (test[schema.TIMESTAMP][-1].as_py() - train[schema.TIMESTAMP][-1].as_py()).days
+    assert age[is_new].max() <= days_since_training
 
 
 def test_each_slice_is_measured_on_its_rows():

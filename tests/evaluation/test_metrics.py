@@ -11,7 +11,9 @@ from ir_measures import Qrel, ScoredDoc, nDCG
 from feedrank.evaluation.metrics import (
     calibration_curve,
     calibration_error,
+    group_auc,
     log_loss,
+    normalized_entropy,
     precision_and_ndcg_at,
     roc_auc,
     roc_curve,
@@ -37,6 +39,37 @@ def test_auc_equals_that_of_scikit_learn(rows):
     targets, scores = columns(rows)
     assume(0 < targets.sum() < len(targets))
     assert roc_auc(targets, scores) == pytest.approx(sklearn.metrics.roc_auc_score(targets, scores), abs=1e-12)
+
+
+@given(impressions)
+@settings(deadline=None)
+def test_gauc_is_the_mean_of_scikit_learns_auc_within_users_weighted_by_impressions(rows):
+    users, targets, scores = columns(rows)
+    both = [user for user in np.unique(users) if 0 < targets[users == user].mean() < 1]
+    gauc, counted = group_auc(users, targets, scores)
+    assert counted == len(both)
+    if both:
+        aucs = [sklearn.metrics.roc_auc_score(targets[users == user], scores[users == user]) for user in both]
+        weights = [(users == user).sum() for user in both]
+        assert gauc == pytest.approx(np.average(aucs, weights=weights), abs=1e-12)
+    else:
+        assert np.isnan(gauc)
+
+
+def test_what_is_the_same_for_all_of_a_users_items_orders_nothing():
+    rng = np.random.default_rng(4)
+    users = np.repeat(np.arange(200), 30)
+    rate = rng.beta(1, 4, 200)[users]
+    targets = (rng.random(len(users)) < rate).astype(np.int8)
+    assert roc_auc(targets, rate) > 0.7
+    assert group_auc(users, targets, rate)[0] == 0.5
+
+
+def test_the_click_rate_itself_has_a_normalized_entropy_of_one_and_one_class_has_none():
+    targets = np.array([1, 0, 0, 0])
+    assert normalized_entropy(targets, np.full(4, 0.25)) == pytest.approx(1.0)
+    assert normalized_entropy(targets, np.array([0.9, 0.1, 0.1, 0.1])) < 1
+    assert np.isnan(normalized_entropy(np.ones(3), np.full(3, 0.9)))
 
 
 @given(predictions)
@@ -107,6 +140,7 @@ def test_one_class_has_no_auc_and_no_roc_curve(target):
 def test_nothing_has_no_auc_and_no_ranking():
     nothing = np.empty(0)
     assert np.isnan(roc_auc(nothing, nothing))
+    assert np.isnan(group_auc(nothing, nothing, nothing)[0])
     precision, ndcg, users = precision_and_ndcg_at(K, users=nothing, targets=nothing, scores=nothing, min_impressions=1)
     assert np.isnan([precision, ndcg]).all()
     assert users == 0

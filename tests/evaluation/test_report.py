@@ -93,8 +93,9 @@ def test_the_page_holds_the_verdict_the_plots_and_every_figure(judged, tmp_path)
     for text in (
         "gates passed",
         f"{judged.ranker.auc:.4f}",
+        f"{judged.ranker.gauc:.4f}",
         "gradient boosted trees",
-        "new users",
+        "known users",
         "+0.2000",
         "100.0%",
     ):
@@ -102,13 +103,21 @@ def test_the_page_holds_the_verdict_the_plots_and_every_figure(judged, tmp_path)
 
 
 def test_the_headline_is_honest(judged):
-    assert headline(judged).startswith(f"The ranker passes every gate: AUC {judged.ranker.auc:.4f}, 100% of what")
-    assert headline(judged).endswith("It does not beat item CTR.")
-    weak = judged.ranker.model_copy(update={"auc": 0.51})
-    missed = judged.model_copy(update={"ranker": weak, "gates": check_gates(weak, Gates()), "oracle": None})
-    assert headline(missed).startswith("The ranker misses AUC: AUC 0.5100. It does not beat")
-    strong = judged.model_copy(update={"ranker": judged.ranker.model_copy(update={"auc": 0.99})})
-    assert "It beats every baseline, gradient-boosted trees by" in headline(strong)
+    assert headline(judged).startswith(f"The ranker passes every gate: {figures(judged.ranker)}, 100% of what")
+    assert "does not order a user's items better than item CTR" in headline(judged)
+    weak = judged.ranker.model_copy(update={"auc": 0.51, "gauc": 0.4})
+    gates = check_gates(weak, Gates(), item_ctr=judged.baselines["item_ctr"])
+    missed = judged.model_copy(update={"ranker": weak, "gates": gates, "oracle": None})
+    expected = f"The ranker misses AUC: {figures(weak)}. It does not order a user's items better than constant"
+    assert headline(missed).startswith(expected)
+    knows_users = judged.model_copy(update={"ranker": judged.ranker.model_copy(update={"auc": 0.99})})
+    assert "does not order a user's items better than item CTR" in headline(knows_users)
+    strong = judged.model_copy(update={"ranker": judged.ranker.model_copy(update={"gauc": 0.99, "ndcg_at_10": 0.99})})
+    assert "better than every baseline, gradient-boosted trees by" in headline(strong)
+
+
+def figures(ranker: Metrics) -> str:
+    return f"GAUC {ranker.gauc:.4f}, AUC {ranker.auc:.4f}"
 
 
 def test_importance_finds_the_feature_that_the_score_rests_on():

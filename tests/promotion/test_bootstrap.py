@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedrank.evaluation.metrics import log_loss, roc_auc
+from feedrank.evaluation.metrics import group_auc, log_loss, roc_auc
 from feedrank.promotion.bootstrap import WeightedMetrics, paired_gain
 
 
@@ -49,7 +49,7 @@ def gain_of(rng, *, resamples=100):
 def test_equally_good_models_seldom_differ_with_confidence():
     rng = np.random.default_rng(5)
     gains = [gain_of(rng) for _ in range(150)]
-    for name in ("auc", "log_loss"):
+    for name in ("gauc", "auc", "log_loss"):
         better = np.mean([getattr(gain, name).low > 0 for gain in gains])
         covered = np.mean([getattr(gain, name).low <= 0 <= getattr(gain, name).high for gain in gains])
         # Nominal 0.025 and 0.95; the limits are about three standard errors of 150 trials (and 100 resamples) away.
@@ -76,5 +76,29 @@ def test_the_same_seed_gives_the_same_interval_and_equal_models_gain_nothing():
     same = paired_gain(
         users=user, targets=targets, champion=scores, challenger=scores, resamples=50, confidence=0.9, seed=1
     )
+    assert (same.gauc.low, same.gauc.estimate, same.gauc.high) == (0, 0, 0)
     assert (same.auc.low, same.auc.estimate, same.auc.high) == (0, 0, 0)
     assert (same.log_loss.low, same.log_loss.high) == (0, 0)
+
+
+def test_the_gain_in_gauc_is_the_difference_and_knowing_users_better_gains_nothing():
+    rng = np.random.default_rng(9)
+    user, targets, (champion, challenger) = clustered_rows(rng)
+    common = {"users": user, "targets": targets, "resamples": 100, "confidence": 0.95, "seed": 1}
+    gained = group_auc(user, targets, challenger)[0] - group_auc(user, targets, champion)[0]
+    gain = paired_gain(champion=champion, challenger=challenger, **common)
+    np.testing.assert_allclose(gain.gauc.estimate, gained, atol=1e-12)
+    assert gain.gauc.low <= gained <= gain.gauc.high
+    rate = np.bincount(user, targets)[user] / np.bincount(user)[user]
+    knows_users = paired_gain(champion=champion, challenger=champion * 0.01 + rate * 0.9, **common)
+    assert knows_users.auc.low > 0
+    np.testing.assert_allclose([knows_users.gauc.low, knows_users.gauc.high], 0, atol=1e-12)
+
+
+def test_without_a_user_of_both_classes_there_is_no_gauc():
+    targets = np.array([1, 0, 1, 0])
+    gain = paired_gain(
+        users=np.arange(4), targets=targets, champion=targets * 0.5, challenger=targets * 0.9, resamples=100,
+        confidence=0.95, seed=1,
+    )  # fmt: skip
+    assert np.isnan([gain.gauc.estimate, gain.gauc.low, gain.gauc.high]).all()
