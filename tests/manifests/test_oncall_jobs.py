@@ -145,3 +145,14 @@ def test_the_notes_of_a_release_name_its_own_cron_jobs() -> None:
     named |= set(re.findall(r"feedrank (\S+) DATE", notes))
     assert named == there - {"retraining"}, "people start retrain, which waits for nothing"
     assert "feedrank rollback --kube-context" in notes
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_an_earlier_release_left_is_migrated_before_anything_reads_it(profile: str) -> None:
+    """In the pods themselves: after a hook of the upgrade, pods of the earlier release could still write."""
+    cron_jobs = {m["metadata"]["name"]: m for m in rendered(profile) if m["kind"] == "CronJob"}
+    for name in ("etl", "monitor", "retraining", "retrain"):
+        spec = cron_jobs[f"feedrank-{name}"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        first = spec["initContainers"][0]
+        assert first["command"] == ["feedrank", "migrate", "--run-dir", "/data"], name
+        assert "api-token" not in {mount["name"] for mount in first["volumeMounts"]}

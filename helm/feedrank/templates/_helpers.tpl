@@ -204,6 +204,15 @@ default), "env" (text), "mounts" (text) and "api" (true: the ServiceAccount's to
     {{- end }}
 {{- end }}
 
+{{/*
+Before what reads or writes the tables: (list $ STAGE). What an earlier release left as folders becomes tables, and what is
+one stays as it is. Here, and in no hook of the upgrade, since pods of the earlier release may write until they end.
+*/}}
+{{- define "feedrank.migration" -}}
+{{- include "feedrank.step" (dict "root" (index . 0) "name" "migrate" "stage" (index . 1) "resources" "change"
+  "command" (list "feedrank" "migrate" "--run-dir" "/data")) }}
+{{- end }}
+
 {{/* What `feedrank ingest` reads, as a YAML list. */}}
 {{- define "feedrank.ingestArguments" -}}
 {{- $arguments := .Values.interactions.inputs }}
