@@ -21,7 +21,7 @@ from feedrank.client import Client
 from feedrank.config.data import DriftScenario, GeneratorConfig
 from feedrank.data.generator import generate
 from feedrank.errors import FeedrankError
-from pipelines import kind_alerts
+from pipelines import kind_alerts, kind_clock
 from pipelines.kind_cluster import POLL_SECONDS, RELEASE, Cluster, install, make_namespace
 from pipelines.replay import Replayed, replay
 
@@ -94,8 +94,8 @@ class Demo:
         first = cluster.served_version()
         with self.step("helm test"):
             cluster.helm("test", RELEASE)
-        with self.step("replay the requests of the last days"), cluster.predictor() as url:
-            replayed = replay(url, generate(self.world), since=self.first_replayed)
+        with self.step("replay the requests of the last days"):
+            replayed = self._replay()
         with self.step("ingest the days that arrived, renew the online features"):
             self._arrive("drifted-days", self.first_drifted, DRIFTED_DAYS)
             cluster.run_job("etl-now", cron_job="etl")
@@ -122,6 +122,12 @@ class Demo:
             retrained_version=retrained,
             rolled_back_to=cluster.served_version(),
         )
+
+    def _replay(self) -> Replayed:
+        """Asks the predictor what a product asked in the last days, and at those times."""
+        begins = datetime(self.first_replayed.year, self.first_replayed.month, self.first_replayed.day, tzinfo=UTC)
+        with kind_clock.rehearsal(self.cluster, begins=begins) as set_clock, self.cluster.predictor() as url:
+            return replay(url, generate(self.world), since=self.first_replayed, set_clock=set_clock)
 
     def _arrive(self, name: str, first: date, days: int) -> None:
         """Puts days of the world where interactions arrive."""
