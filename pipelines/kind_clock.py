@@ -6,7 +6,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
 
 from feedrank.clock import CLOCK_VARIABLE
 from feedrank.errors import FeedrankError
@@ -43,11 +42,8 @@ def rehearsal(cluster: Cluster, *, begins: datetime) -> Iterator[Callable[[datet
     command = ["python", "-c", CREATE, FILE, str(_us(begins))]
     cluster.run_job("rehearsal-clock", cron_job="retraining", command=command)
     place = len(cluster.get("inferenceservice", cluster.release)["spec"]["predictor"]["containers"][0]["env"])
-    _patch(
-        cluster,
-        {"op": "add", "path": f"{ENV}/-", "value": {"name": CLOCK_VARIABLE, "value": FILE}},
-        variables=place + 1,
-    )
+    variable = {"name": CLOCK_VARIABLE, "value": FILE}
+    _patch(cluster, {"op": "add", "path": f"{ENV}/-", "value": variable}, has_clock=True)
     pod = cluster.predictor_pods()[0]["metadata"]["name"]
     kubectl = ["kubectl", "--context", CONTEXT, "--namespace", cluster.namespace, "exec", "--stdin", pod, "--"]
     clock = subprocess.Popen(
@@ -67,22 +63,24 @@ def rehearsal(cluster: Cluster, *, begins: datetime) -> Iterator[Callable[[datet
     finally:
         to_clock.close()
         clock.wait()
-        _patch(cluster, {"op": "remove", "path": f"{ENV}/{place}"}, variables=place)
+        _patch(cluster, {"op": "remove", "path": f"{ENV}/{place}"}, has_clock=False)
 
 
-def _patch(cluster: Cluster, change: dict[str, object], *, variables: int) -> None:
-    """Changes the InferenceService; returns when the pods with so many variables are the ones that answer."""
+def _patch(cluster: Cluster, change: dict[str, object], *, has_clock: bool) -> None:
+    """Changes the InferenceService; returns when pods with the variable, or without, are the ones that answer."""
     cluster.kubectl("patch", "inferenceservice", cluster.release, "--type=json", "--patch", json.dumps([change]))
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while len(_pod_template(cluster)["containers"][0]["env"]) != variables:
+    while (CLOCK_VARIABLE in _variables(cluster)) != has_clock:
         if time.monotonic() > deadline:
             raise FeedrankError(f"KServe does not follow: kubectl describe inferenceservice {cluster.release}")
         time.sleep(POLL_SECONDS)
     cluster.wait_for_rollout()
 
 
-def _pod_template(cluster: Cluster) -> Any:
-    return cluster.get("deployment", f"{cluster.release}-predictor")["spec"]["template"]["spec"]
+def _variables(cluster: Cluster) -> list[str]:
+    """Names of the predictor's environment variables in its Deployment."""
+    pod = cluster.get("deployment", f"{cluster.release}-predictor")["spec"]["template"]["spec"]
+    return [variable["name"] for variable in pod["containers"][0]["env"]]
 
 
 def _us(moment: datetime) -> int:
