@@ -27,6 +27,8 @@ def migrate_interactions(folder: Path) -> delta.Table | None:
     """
     if not folder.is_dir():
         return None
+    if delta.is_table(folder) and not any(old.exists() for old in (folder / OLD_FACTS, _old_quarantine(folder))):
+        return delta.open_table(folder).widened(interactions.LAYOUT)  # without the lock: an ingestion may be running
     with exclusive(folder):
         if not delta.is_table(folder):
             if not partition_days(folder):
@@ -47,8 +49,12 @@ def _facts(file: Path) -> IngestFacts:
         raise DataError(f"{file}: can't be read ({error}); remove it, then migrate again") from error
 
 
+def _old_quarantine(folder: Path) -> Path:
+    return folder / quarantine.FOLDER / OLD_QUARANTINE
+
+
 def _migrate_quarantine(folder: Path) -> None:
-    old = folder / quarantine.FOLDER / OLD_QUARANTINE
+    old = _old_quarantine(folder)
     if old.exists():
         quarantine.add(pq.read_table(old).cast(quarantine.SCHEMA), folder)
         old.unlink()

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,7 +22,11 @@ from feedrank.data.ingest_facts import facts_of
 from feedrank.errors import DataError
 from feedrank.interactions import open_interactions
 from feedrank.migrate import migrate_interactions
+from feedrank.prediction_log.migrate import migrate_log
+from feedrank.prediction_log.reader import read_log
+from feedrank.storage import exclusive
 from feedrank.tables import read_partitioned, write_partitioned
+from tests.s3_server import bucket_of, s3_server
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +113,110 @@ def test_damaged_facts_are_named_before_anything_is_changed(folder: Path) -> Non
     with pytest.raises(DataError, match=r"_ingest\.json: can't be read"):
         migrate_interactions(folder)
     assert not delta.is_table(folder)
+
+
+def test_a_table_is_opened_while_an_ingestion_writes(folder: Path, rows: pa.Table) -> None:
+    migrate_interactions(folder)
+    with exclusive(folder):
+        assert migrate_interactions(folder) is not None and is_whole(folder, rows)
+
+
+def old_log(location: str, *, file: int = 0) -> list[str]:
+    """Three days of a log as the release before wrote it: no `received_at`, small files; returns the ids."""
+    ids = []
+    files = delta.file_system(location)
+    for day in (1, 2, 3):
+        names = [f"boot-{file}-{day}-{row}" for row in range(5)]
+        time = datetime(2024, 11, day, 12, file, tzinfo=UTC)
+        row = dict.fromkeys(schema.PREDICTION_LOG.names, 1) | {
+            schema.TIMESTAMP: time,
+            schema.MODEL_VERSION: "v1.0.0",
+            schema.FEATURES_STRUCT: dict.fromkeys(schema.FEATURES, 1),
+        }
+        table = pa.Table.from_pylist([row | {schema.PREDICTION_ID: name} for name in names], schema.PREDICTION_LOG)
+        if delta.is_local(location):
+            files.create_dir(f"date=2024-11-0{day}", recursive=True)
+        with files.open_output_stream(f"date=2024-11-0{day}/part-boot-{file:08d}.parquet") as stream:
+            pq.write_table(table.drop_columns([schema.RECEIVED_AT]), stream)
+        ids += names
+    return ids
+
+
+def assert_log(location: str, ids: list[str]) -> None:
+    read = read_log(location)
+    assert sorted(read[schema.PREDICTION_ID].to_pylist()) == sorted(ids)
+    assert read[schema.RECEIVED_AT].equals(read[schema.TIMESTAMP])
+    names = {file.path.lstrip("/").partition("/")[2] for file in delta.data_files(delta.file_system(location))}
+    assert not {name for name in names if name.startswith("part-boot-")}, "the old files are gone"
+    assert not (Path(location) / "_migration.json").exists()
+
+
+@pytest.fixture(params=["volume", "s3"])
+def log(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    if request.param == "volume":
+        yield str(tmp_path / "log")
+        return
+    with s3_server() as server, bucket_of(server, monkeypatch):
+        yield "s3://feed/log"
+
+
+def test_an_old_prediction_log_becomes_a_table_and_what_comes_later_follows(log: str) -> None:
+    assert migrate_log(log) is None
+    ids = old_log(log) + old_log(log, file=1)
+    table = migrate_log(log)
+    assert table is not None and table.rows == 30 and list(table.days()) == [date(2024, 11, day) for day in (1, 2, 3)]
+    assert_log(log, ids)
+    again = migrate_log(log)
+    assert again is not None and again.version == table.version
+    ids += old_log(log, file=2)  # by a pod of the earlier release that had not ended
+    migrate_log(log)
+    assert_log(log, ids)
+
+
+def test_a_damaged_file_of_the_log_is_named_before_anything_is_changed(tmp_path: Path) -> None:
+    log = str(tmp_path / "log")
+    ids = old_log(log)
+    bad = tmp_path / "log" / "date=2024-11-02" / "part-boot-00000009.parquet"
+    bad.write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"part-boot-00000009\.parquet: can't be read .* move it away"):
+        migrate_log(log)
+    assert not delta.is_table(log)
+    bad.unlink()
+    migrate_log(log)
+    assert_log(log, ids)
+
+
+KILLED_LOG = """
+import os, signal, sys
+from feedrank import delta
+from feedrank.prediction_log import migrate
+
+def killed(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def after(calls, original):
+    left = iter(range(calls))
+    return lambda *args, **kwargs: original(*args, **kwargs) if next(left, None) is not None else killed()
+
+migrate.ROWS_AT_ONCE = 5
+if sys.argv[2] == "files are written":
+    migrate._opened = after(8, migrate._opened)
+elif sys.argv[2] == "the table is made":
+    delta.Table.commit = killed
+elif sys.argv[2] == "it is committed":
+    migrate._end = killed
+else:
+    migrate._remove = after(2, migrate._remove)
+migrate.migrate_log(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("moment", ["files are written", "the table is made", "it is committed", "old files go"])
+def test_a_kill_loses_and_repeats_no_prediction(tmp_path: Path, moment: str) -> None:
+    log = str(tmp_path / "log")
+    ids = old_log(log) + old_log(log, file=1)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", KILLED_LOG, log, moment], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    migrate_log(log)
+    assert_log(log, ids)

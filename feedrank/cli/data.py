@@ -140,15 +140,16 @@ def features(
 
 
 def migrate(run_dir: RunDirectory = DEFAULT_RUN) -> None:
-    """Make the interactions of an earlier release's folder a Delta table where they lie; run twice, it does nothing."""
+    """Make Delta tables of an earlier release's interactions and prediction log; run twice, it does nothing."""
     from feedrank.migrate import migrate_interactions
+    from feedrank.prediction_log.migrate import migrate_log
 
+    interactions, log = run_dir / "interactions", load_config().serving.log.directory
     with timed("migrated"):
-        table = migrate_interactions(run_dir / "interactions")
-    if table is None:
-        console.print(f"{run_dir / 'interactions'}: nothing to migrate", highlight=False)
-    else:
-        console.print(f"{table.location}: a table, version {table.version}, {table.rows:,} rows", highlight=False)
+        found = {str(interactions): migrate_interactions(interactions), str(log): migrate_log(log)}
+    for location, table in found.items():
+        state = "nothing to migrate" if table is None else f"a table, version {table.version}, {table.rows:,} rows"
+        console.print(f"{location}: {state}", highlight=False)
 
 
 def _print_warnings(warnings: Sequence[str]) -> None:

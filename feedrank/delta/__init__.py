@@ -3,10 +3,10 @@
 The only package that imports `deltalake`, and only where a table is used: the predictor's process never does.
 """
 
-from feedrank.delta.files import DataFile, write_files
+from feedrank.delta.files import DataFile, data_files, write_files
 from feedrank.delta.layout import NOTHING, Commit, DayFiles, Layout, Merged, Note
 from feedrank.delta.snapshot import Snapshot, text
-from feedrank.delta.store import Location
+from feedrank.delta.store import Location, errors, file_system, is_local
 from feedrank.delta.table import Table, convert, create_table, in_days, is_table, open_table
 
 __all__ = [
@@ -22,7 +22,11 @@ __all__ = [
     "Table",
     "convert",
     "create_table",
+    "data_files",
+    "errors",
+    "file_system",
     "in_days",
+    "is_local",
     "is_table",
     "open_table",
     "text",

@@ -40,13 +40,22 @@ def write_files(tables: Iterable[pa.Table], *, layout: Layout, files: pafs.SubTr
 
 def existing_files(files: pafs.SubTreeFileSystem) -> Iterator[DataFile]:
     """The files of the days' folders, in order, by their footers."""
+    for file in data_files(files):
+        path = file.path.lstrip("/")
+        rows = pq.read_metadata(path, filesystem=files).num_rows
+        day = date.fromisoformat(path.partition("/")[0].removeprefix(f"{DATE}="))
+        yield DataFile(path, day, rows, file.size, json.dumps({"numRecords": rows}))
+
+
+def data_files(files: pafs.SubTreeFileSystem) -> list[pafs.FileInfo]:
+    """What lies in the days' folders, in order, be it part of the table or not."""
     found = files.get_file_info(pafs.FileSelector("", recursive=True, allow_not_found=True))
-    for file in sorted(found, key=lambda entry: entry.path):
-        folder, _, name = file.path.lstrip("/").partition("/")
-        day = day_of(folder)
-        if day is not None and file.is_file and is_data_file(name):
-            rows = pq.read_metadata(file.path, filesystem=files).num_rows
-            yield DataFile(f"{folder}/{name}", day, rows, file.size, json.dumps({"numRecords": rows}))
+    return sorted((file for file in found if file.is_file and _is_of_a_day(file.path)), key=lambda file: file.path)
+
+
+def _is_of_a_day(path: str) -> bool:
+    folder, _, name = path.lstrip("/").partition("/")
+    return day_of(folder) is not None and is_data_file(name)
 
 
 def _write(rows: pa.Table, day: date, *, layout: Layout, files: pafs.SubTreeFileSystem) -> DataFile:
