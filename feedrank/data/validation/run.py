@@ -74,10 +74,10 @@ def validate(
     moment = datetime.now(UTC) if now is None else now
     limits = Limits(now_us=int(moment.timestamp() * 1_000_000), num_users=num_users, num_items=num_items)
     with exclusive(output):
+        types = judge_types(column_types(interactions))
         recover(output)
         output.mkdir(parents=True, exist_ok=True)
         record = _record(output, accepted)
-        types = judge_types(column_types(interactions))
         if types.passed:
             found = _judge(
                 interactions, types, limits=limits, record=record, drift_expected=drift_expected, config=config
