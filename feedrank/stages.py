@@ -33,7 +33,7 @@ from feedrank.errors import ConfigError, DataError
 from feedrank.evaluation.evaluate import Evaluation, evaluate
 from feedrank.features.events import EVENT_COLUMNS
 from feedrank.features.offline import compute_features
-from feedrank.features.snapshot import load_info, load_snapshot, save_snapshot, take_snapshot
+from feedrank.features.snapshot import TableVersion, load_info, load_snapshot, save_snapshot, take_snapshot
 from feedrank.interactions import open_interactions, write_interactions
 from feedrank.model.bundle import (
     EPOCHS_FILE,
@@ -141,13 +141,29 @@ def _remove_later_days(interactions: delta.Location, data_date: date) -> None:
         table.delete(f"{schema.DATE} > CAST('{data_date.isoformat()}' AS DATE)", note=unread.note())
 
 
-def build_features(interactions: Path, *, output: Path, config: DataConfig, now: datetime | None = None) -> Summary:
-    """Writes the feature table, its temporal split and the online snapshot as of the last midnight."""
-    table = read_partitioned(interactions, columns=EVENT_COLUMNS)
+def build_features(
+    interactions: Path,
+    *,
+    output: Path,
+    config: DataConfig,
+    now: datetime | None = None,
+    version: int | None = None,
+) -> Summary:
+    """Writes the feature table, its temporal split and the online snapshot as of the last midnight.
+
+    `version` is that of the table of interactions; the newest if absent. It is noted in the snapshot.
+
+    Raises:
+        DataError: there are no interactions, or not that version (any more).
+    """
+    if version is None and delta.is_table(interactions):
+        version = delta.open_table(interactions).version
+    table = read_partitioned(interactions, columns=EVENT_COLUMNS, version=version)
     features = compute_features(table, config=config.features)
     split = split_by_time(features, config=config.split)
     cutoff = snapshot_cutoff(date_range(features)[1], now=now or datetime.now(UTC))
-    snapshot = take_snapshot(table, cutoff=cutoff, config=config.features)
+    source = None if version is None else TableVersion(location=str(interactions), version=version)
+    snapshot = take_snapshot(table, cutoff=cutoff, config=config.features).from_source(source)
     with storage.new_directory(output) as fresh:
         write_partitioned(features, fresh)
         save_split(split, fresh)

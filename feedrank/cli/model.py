@@ -15,8 +15,18 @@ if TYPE_CHECKING:
     from feedrank.model.training import Epoch
 
 
-def train(run_dir: RunDirectory = DEFAULT_RUN) -> None:
+def train(
+    run_dir: RunDirectory = DEFAULT_RUN,
+    as_of_version: Annotated[
+        int | None,
+        typer.Option(min=0, help="Compute the features again first, from this version of the table validated/clean."),
+    ] = None,
+) -> None:
     """Fit the ranker (model_config.yaml) on the features; an interrupted training goes on where it was."""
+    if as_of_version is not None:
+        clean, data = run_dir / "validated" / "clean", load_config().data
+        with timed(f"computed features of version {as_of_version}"):
+            stages.build_features(clean, output=run_dir / "features", config=data, version=as_of_version)
     rows = load_split(run_dir / "features").train.rows
     with timed("trained"), progress_bar("epoch 1", total=rows) as bar:
         task = bar.task_ids[0]
@@ -37,6 +47,9 @@ def train(run_dir: RunDirectory = DEFAULT_RUN) -> None:
             on_batch=lambda done, _loss: bar.update(task, completed=done),
         )
     console.print(f"{metadata.model_type} {metadata.model_id} in {run_dir / 'model'}", highlight=False)
+    if metadata.trained_on is not None:
+        table = metadata.trained_on
+        console.print(f"trained on {table.location}, version {table.version}", highlight=False)
 
 
 def evaluate(

@@ -90,7 +90,8 @@ def errors(location: Location, version: int | None = None) -> Iterator[None]:
     except (pa.ArrowInvalid, FileNotFoundError) as error:
         snapshot = "" if version is None else f", version {version},"
         raise DataError(
-            f"{location}{snapshot} can't be read ({_first(error)}); a file of it is damaged or gone"
+            f"{location}{snapshot} can't be read ({_first(error)}); a file of it is damaged or gone (a vacuum takes "
+            "those of earlier versions: take a later one)"
         ) from error
     except OSError as error:
         raise StorageError(f"{location}: {_first(error)}; check the store, then try again") from error

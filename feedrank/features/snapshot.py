@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -39,6 +39,13 @@ PUBLISHED = re.compile(r"\d{8}T\d{12}-\d{8}T\d{12}")
 """Names of the folders that `publish_snapshot` makes, and may remove."""
 
 
+class TableVersion(BaseModel):
+    """A version of a Delta table, by which its rows can be read again until a vacuum removes them."""
+
+    location: str
+    version: int
+
+
 class SnapshotInfo(BaseModel):
     """`snapshot.json`."""
 
@@ -49,6 +56,8 @@ class SnapshotInfo(BaseModel):
     impressions: int
     clicks: int
     most_common_device: str
+    source: TableVersion | None = None
+    """The interactions that it is computed from; None if they were no table, or the release did not record it."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,10 @@ class Snapshot:
     users: EntityTable
     items: EntityTable
     pairs: PairTable
+
+    def from_source(self, source: TableVersion | None) -> "Snapshot":
+        """With the note of what it was computed from."""
+        return replace(self, info=self.info.model_copy(update={"source": source}))
 
     @property
     def cutoff_us(self) -> int:

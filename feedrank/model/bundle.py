@@ -28,7 +28,7 @@ from feedrank.config.data import FeatureConfig
 from feedrank.config.model import ModelConfig, ModelType
 from feedrank.errors import BundleError
 from feedrank.features.events import Ints
-from feedrank.features.snapshot import Snapshot, SnapshotInfo, load_info, load_snapshot, save_snapshot
+from feedrank.features.snapshot import Snapshot, SnapshotInfo, TableVersion, load_info, load_snapshot, save_snapshot
 from feedrank.model import forward
 from feedrank.model.inputs import Floats, to_inputs
 
@@ -89,6 +89,8 @@ class ModelMetadata(BaseModel):
     config_fingerprint: str
     data_fingerprint: str
     git_commit: str
+    trained_on: TableVersion | None = None
+    """The interactions that the features were computed from; None as in their snapshot."""
     fit: Fit | None = None
     """None in the bundles of releases before it was recorded."""
     evaluated: EvaluatedFit | None = None

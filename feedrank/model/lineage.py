@@ -44,6 +44,7 @@ def metadata_of(
         config_fingerprint=config_fingerprint(config),
         data_fingerprint=data_fingerprint,
         git_commit=_git_commit(),
+        trained_on=snapshot.source,
         fit=Fit(**span.model_dump(), epochs=epochs, seconds=seconds),
         evaluated=evaluated,
     )
