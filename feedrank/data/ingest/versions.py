@@ -64,6 +64,7 @@ class Versions:
 
     def __init__(self, table: delta.Table) -> None:
         self._table = table
+        self._table_days = np.array([(day - EPOCH).days for day in table.days()], dtype=np.int64)
         self._written = _Index()
         self._stored: dict[int, _Index] = {}
         self._staged: dict[int, list[delta.DataFile]] = {}
@@ -129,7 +130,7 @@ class Versions:
     def _stands(self, ids: Hashes, days: Days, contents: Hashes, *, asked: Mask) -> Mask:
         """Which of the rows stand in the table just so."""
         same = np.zeros(len(ids), dtype=bool)
-        for day in np.unique(days[asked]):
+        for day in np.intersect1d(days[asked], self._table_days):  # a first import has hundreds that are not there
             index = self._index_of(int(day))
             of_day = np.flatnonzero(asked & (days == day))
             places, there = index.find(ids[of_day])
@@ -151,11 +152,11 @@ class Versions:
     def _days_in_table(self) -> Days:
         """On which day the table holds each interaction that was written, -1 where on none."""
         found = np.full(len(self._written.ids), -1, dtype=np.int64)
-        for stored_day in self._table.days() if len(found) else []:
-            day = (stored_day - EPOCH).days
+        for day in self._table_days.tolist() if len(found) else []:
             if day in self._stored:
                 ids = self._stored[day].ids
             else:
+                stored_day = EPOCH + timedelta(days=day)
                 rows = self._table.read(columns=[schema.INTERACTION_ID], start=stored_day, end=stored_day)
                 ids = id_hashes(rows[schema.INTERACTION_ID])
             places, there = self._written.find(ids)
