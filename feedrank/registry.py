@@ -266,6 +266,31 @@ class Registry:
         with self._asking(f"version {number} can't be read"):
             return dict(self._client.get_model_version(self.config.model_name, str(number)).tags)
 
+    def delete(self, version: RegisteredModel) -> int:
+        """Removes a version, its run and their artifacts, and returns the artifacts' bytes; may be called again.
+
+        Raises:
+            RegistryError: it has an alias, or MLflow can't be reached.
+        """
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        name, number = self.config.model_name, str(version.number)
+        with self._asking(f"version {number} can't be removed"):
+            found = self._client.get_model_version(name, number)
+            if found.aliases:
+                raise RegistryError(f"version {number} of {name} is {', '.join(found.aliases)}; move the alias first")
+            places = [self._client.get_run(version.run_id).info.artifact_uri]
+            if found.source.startswith("models:/"):
+                logged = self._client.get_logged_model(found.source.removeprefix("models:/"))
+                places.append(logged.artifact_location)
+            artifacts = [get_artifact_repository(uri, tracking_uri=self.config.tracking_uri) for uri in places]
+            freed = sum(_size(repository) for repository in artifacts)
+            for repository in artifacts:
+                repository.delete_artifacts()
+            self._client.delete_model_version(name, number)
+            self._client.delete_run(version.run_id)
+        return freed
+
     def add_file(self, run_id: str, name: str, text: str) -> None:
         """Adds a text file to the artifacts of a version's run.
 
@@ -315,6 +340,12 @@ def _stamp_reference(path: Path, model_version: str) -> None:
     if path.exists():
         info = ReferenceInfo.model_validate_json(path.read_text(encoding="utf-8"))
         storage.write_text(path, info.model_copy(update={"model_version": model_version}).model_dump_json(indent=2))
+
+
+def _size(artifacts: Any, folder: str | None = None) -> int:
+    """Bytes of all files of an artifact repository below a folder."""
+    infos = artifacts.list_artifacts(folder)
+    return sum(_size(artifacts, info.path) if info.is_dir else info.file_size or 0 for info in infos)
 
 
 def _headline(evaluation: Evaluation) -> dict[str, float]:

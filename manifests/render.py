@@ -22,7 +22,7 @@ from feedrank.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "helm" / "feedrank"
-FILES = ("data", "model", "monitoring", "pipelines", "promotion", "serving")
+FILES = ("data", "model", "monitoring", "pipelines", "promotion", "serving", "upkeep")
 """Of config/, those that the chart carries."""
 RELEASE = NAMESPACE = "feedrank"
 KUBE_VERSION = "1.34.0"

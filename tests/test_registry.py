@@ -196,6 +196,20 @@ def test_the_run_keeps_configuration_epochs_metrics_and_report(registry, made_bu
     assert [f.path for f in client.list_artifacts(registered.run_id, "evaluation")] == ["evaluation/report.html"]
 
 
+def test_a_version_goes_with_its_files_unless_it_has_an_alias(registry, made_bundle, tmp_path):
+    first, second = (register(registry, made_bundle, tmp_path) for _ in range(2))
+    with pytest.raises(RegistryError, match="is champion; move the alias first"):
+        registry.delete(registry.version(first.number))
+    registry.set_alias("champion", second.number)
+    artifacts = Path(registry.config.tracking_uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts"
+    before = sum(file.stat().st_size for file in artifacts.rglob("*") if file.is_file())
+    freed = registry.delete(registry.version(first.number))
+    assert freed >= sum(file.stat().st_size for file in made_bundle.rglob("*") if file.is_file())
+    assert sum(file.stat().st_size for file in artifacts.rglob("*") if file.is_file()) == before - freed
+    assert [version.number for version in registry.versions()] == [second.number]
+    registry.download(second.number, tmp_path / "second")
+
+
 def test_a_failed_registration_leaves_no_version_and_the_bundle_whole(
     registry, made_bundle, tmp_path, monkeypatch: pytest.MonkeyPatch
 ):

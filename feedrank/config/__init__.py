@@ -24,6 +24,7 @@ from feedrank.config.promotion import PromotionConfig
 from feedrank.config.serving import ServingConfig
 from feedrank.config.simulation import SimulationConfig
 from feedrank.config.text import parsed
+from feedrank.config.upkeep import UpkeepConfig
 from feedrank.errors import ConfigError
 
 ENV_PREFIX = "FEEDRANK__"
@@ -37,6 +38,7 @@ __all__ = [
     "PromotionConfig",
     "ServingConfig",
     "SimulationConfig",
+    "UpkeepConfig",
     "config_dir",
     "load_config",
 ]
@@ -52,6 +54,7 @@ class Config(Section):
     pipelines: PipelinesConfig = PipelinesConfig()
     promotion: PromotionConfig = PromotionConfig()
     simulation: SimulationConfig = SimulationConfig()
+    upkeep: UpkeepConfig = UpkeepConfig()
 
 
 def config_dir() -> Path:

@@ -1,0 +1,79 @@
+"""One upkeep: all tables, folders and registered versions of a run folder."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from feedrank import delta, storage
+from feedrank.config import Config
+from feedrank.errors import FeedrankError
+from feedrank.promotion.promote import Promoter
+from feedrank.promotion.served import configured_promoter
+from feedrank.upkeep.folders import keep_recent, keep_served_versions, needed_versions
+from feedrank.upkeep.report import Freed, UpkeepReport
+from feedrank.upkeep.tables import keep_log, keep_table
+
+REPORT_FILE = "upkeep.json"
+CHAMPION_DAYS = 7
+"""Copies of the champion that the monitor made are fetched again when one is needed."""
+Step = Callable[[], Freed | None]
+
+
+def run_upkeep(run_dir: Path, *, config: Config, now: datetime) -> UpkeepReport:
+    """Brings everything within its limits; a step that fails is a warning, and the next upkeep does it.
+
+    `run_dir` holds the interactions, `validated` and `monitoring`; the report is written there. The prediction log,
+    the served versions and the registry are the configured ones.
+
+    Raises:
+        StorageError: another upkeep runs.
+    """
+    report = UpkeepReport(freed=[], warnings=[])
+    with storage.exclusive(run_dir / REPORT_FILE):
+        for name, step in _steps(run_dir, config=config, now=now, warnings=report.warnings):
+            try:
+                freed = step()
+            except (FeedrankError, OSError) as error:
+                report.warnings.append(f"{name}: {error}")
+            else:
+                report.freed += [] if freed is None else [freed]
+        storage.write_text(run_dir / REPORT_FILE, report.model_dump_json(indent=2))
+    return report
+
+
+def _steps(run_dir: Path, *, config: Config, now: datetime, warnings: list[str]) -> Iterator[tuple[str, Step]]:
+    upkeep, today = config.upkeep, now.astimezone(UTC).date()
+    promoter = configured_promoter(config)
+
+    def log() -> Freed | None:
+        freed, problems = keep_log(config.serving.log.directory, config=upkeep.log, today=today)
+        warnings.extend(problems)
+        return freed
+
+    def table(location: delta.Location, name: str) -> Step:
+        kept = upkeep.quarantine if "quarantine" in name else upkeep.interactions
+        return partial(keep_table, location, name=name, config=kept, today=today)
+
+    yield "prediction log", log
+    for folder in ("interactions", "interactions/_quarantine", "validated/clean", "validated/quarantine"):
+        yield folder, table(run_dir / folder, folder)
+    versions = config.promotion.target.directory / "versions"
+    yield "served versions", partial(keep_served_versions, promoter, versions, steps=upkeep.rollback_steps)
+    for folder, days in (("monitoring/runs", upkeep.monitoring_run_days), ("monitoring/champion", CHAMPION_DAYS)):
+        yield folder, partial(keep_recent, run_dir / folder, name=folder, now=now, days=days)
+    yield "registered versions", partial(_registered_versions, promoter, config=config, now=now)
+
+
+def _registered_versions(promoter: Promoter, *, config: Config, now: datetime) -> Freed | None:
+    """Removes old versions that have no alias and that no rollback goes back to; never the newest."""
+    needed = needed_versions(promoter, steps=config.upkeep.rollback_steps)
+    limit = now - timedelta(days=config.upkeep.version_days)
+    freed = Freed(name="registered versions", bytes_before=0, bytes_after=0, done=[])
+    for version in promoter.registry.versions()[1:]:
+        ours = version.metadata
+        if ours is None or version.aliases or version.model_version in needed or ours.training_date >= limit:
+            continue
+        freed.bytes_before += promoter.registry.delete(version)
+        freed.done.append(f"removed {version.model_version}")
+    return freed
