@@ -280,8 +280,9 @@ class Registry:
             if found.aliases:
                 raise RegistryError(f"version {number} of {name} is {', '.join(found.aliases)}; move the alias first")
             places = [self._client.get_run(version.run_id).info.artifact_uri]
-            if found.source.startswith("models:/"):
-                logged = self._client.get_logged_model(found.source.removeprefix("models:/"))
+            source = found.source or ""
+            if source.startswith("models:/"):
+                logged = self._client.get_logged_model(source.removeprefix("models:/"))
                 places.append(logged.artifact_location)
             artifacts = [get_artifact_repository(uri, tracking_uri=self.config.tracking_uri) for uri in places]
             freed = sum(_size(repository) for repository in artifacts)
