@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from feedrank import delta, storage
+from feedrank import storage
 from feedrank.config import Config
+from feedrank.data.validation.record import load_record
 from feedrank.errors import FeedrankError
 from feedrank.promotion.promote import Promoter
 from feedrank.promotion.served import configured_promoter
@@ -51,13 +52,14 @@ def _steps(run_dir: Path, *, config: Config, now: datetime, warnings: list[str])
         warnings.extend(problems)
         return freed
 
-    def table(location: delta.Location, name: str) -> Step:
+    def table(name: str) -> Freed | None:
         kept = upkeep.quarantine if "quarantine" in name else upkeep.interactions
-        return partial(keep_table, location, name=name, config=kept, today=today)
+        waiting = load_record(run_dir / "validated").waiting
+        return keep_table(run_dir / name, name=name, config=kept, today=today, waiting=waiting)
 
     yield "prediction log", log
     for folder in ("interactions", "interactions/_quarantine", "validated/clean", "validated/quarantine"):
-        yield folder, table(run_dir / folder, folder)
+        yield folder, partial(table, folder)
     versions = config.promotion.target.directory / "versions"
     yield "served versions", partial(keep_served_versions, promoter, versions, steps=upkeep.rollback_steps)
     for folder, days in (("monitoring/runs", upkeep.monitoring_run_days), ("monitoring/champion", CHAMPION_DAYS)):

@@ -2,8 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Collection, Iterator, Sequence
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
@@ -23,14 +23,16 @@ FILE_ROWS = 1_000_000
 GIB = 1 << 30
 
 
-def keep_table(location: delta.Location, *, name: str, config: TableUpkeepConfig, today: date) -> Freed | None:
-    """Upkeep of a table of which days are kept or dropped; None where no table is."""
+def keep_table(
+    location: delta.Location, *, name: str, config: TableUpkeepConfig, today: date, waiting: Collection[date] = ()
+) -> Freed | None:
+    """Upkeep of a table of which days are kept or dropped, the `waiting` ones always kept; None where no table is."""
     if not delta.is_table(location):
         return None
     before, table, done = stored_bytes(location), delta.open_table(location), list[str]()
     if config.keep_days is not None:
-        old = [day for day in table.days() if day < today - timedelta(days=config.keep_days)]
-        table = _drop(table, old, done)
+        limit = today - timedelta(days=config.keep_days)
+        table = _drop(table, [day for day in table.days() if day < limit and day not in waiting], done)
     _tidy(table, vacuum_hours=config.vacuum_hours, done=done)
     return Freed(name=name, bytes_before=before, bytes_after=stored_bytes(location), done=done)
 
@@ -134,8 +136,3 @@ def _tidy(table: delta.Table, *, vacuum_hours: int, done: list[str]) -> delta.Ta
     if removed:
         done.append(f"removed {removed:,} files that nothing needs")
     return table
-
-
-def utc_today(now: datetime) -> date:
-    """The day that is under way."""
-    return now.astimezone(UTC).date()

@@ -16,6 +16,10 @@ def test_served_versions_and_those_a_rollback_goes_back_to_stay(world):
     for version in ("v1.0.0", "v1.0.1", "v1.0.2"):
         promoter.promote(version, why="test", force=True)
     versions = world.target.folders.directory
+    served = world.target.link.readlink()
+    world.target.link.unlink()
+    assert keep_served_versions(promoter, versions, steps=1) is None, "nobody knows what is served"
+    world.target.link.symlink_to(served)
     keep_served_versions(promoter, versions, steps=5)
     assert folders_in(versions) == {"v1.0.0", "v1.0.1", "v1.0.2"}
     assert needed_versions(promoter, steps=1) == {"v1.0.1", "v1.0.2"}

@@ -4,7 +4,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from feedrank.upkeep.folders import keep_folders, keep_recent
+from feedrank.upkeep.folders import keep_recent
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 
@@ -31,8 +31,8 @@ def test_recent_folders_and_the_latest_stay(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_upkeep_left_behind_is_removed_and_links_and_hidden_folders_stay(tmp_path: Path) -> None:
-    for name in (".v1.gone", ".v2.new", "v3", "v4"):
-        aged(tmp_path / name, 1)
-    (tmp_path / "link").symlink_to("v4")
-    keep_folders(tmp_path, keep={"v4"}, name="versions")
-    assert names(tmp_path) == {".v2.new", "v4", "link"}
+    for name, days in ((".run1.gone", 9), ("run1", 9), (".run2.new", 9), ("run3", 1)):
+        aged(tmp_path / name, days)
+    (tmp_path / "link").symlink_to("run3")
+    keep_recent(tmp_path, name="runs", now=NOW, days=5)
+    assert names(tmp_path) == {".run2.new", "run3", "link"}
