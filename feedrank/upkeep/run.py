@@ -1,6 +1,6 @@
 """One upkeep: all tables, folders and registered versions of a run folder."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from feedrank.data.validation.record import load_record
 from feedrank.errors import FeedrankError
 from feedrank.promotion.promote import Promoter
 from feedrank.promotion.served import configured_promoter
+from feedrank.registered_model import RegisteredModel
 from feedrank.upkeep.folders import keep_recent, keep_served_versions, needed_versions
 from feedrank.upkeep.report import Freed, UpkeepReport
 from feedrank.upkeep.tables import keep_log, keep_table
@@ -53,9 +54,13 @@ def _steps(run_dir: Path, *, config: Config, now: datetime, warnings: list[str])
         return freed
 
     def table(name: str) -> Freed | None:
-        kept = upkeep.quarantine if "quarantine" in name else upkeep.interactions
-        waiting = load_record(run_dir / "validated").waiting
-        return keep_table(run_dir / name, name=name, config=kept, today=today, waiting=waiting)
+        location, waiting = run_dir / name, load_record(run_dir / "validated").waiting
+        if "quarantine" in name:
+            return keep_table(location, name=name, config=upkeep.quarantine, today=today, waiting=waiting)
+        learned_from = learned_versions(location, promoter.registry.versions())
+        return keep_table(
+            location, name=name, config=upkeep.interactions, today=today, waiting=waiting, versions=learned_from
+        )
 
     yield "prediction log", log
     for folder in ("interactions", "interactions/_quarantine", "validated/clean", "validated/quarantine"):
@@ -65,6 +70,13 @@ def _steps(run_dir: Path, *, config: Config, now: datetime, warnings: list[str])
     for folder, days in (("monitoring/runs", upkeep.monitoring_run_days), ("monitoring/champion", CHAMPION_DAYS)):
         yield folder, partial(keep_recent, run_dir / folder, name=folder, now=now, days=days)
     yield "registered versions", partial(_registered_versions, promoter, config=config, now=now)
+
+
+def learned_versions(table: Path, registered: Sequence[RegisteredModel]) -> list[int]:
+    """The versions of a table that registered models learned from."""
+    sources = [model.metadata.trained_on for model in registered if model.metadata is not None]
+    here = table.resolve()
+    return sorted({source.version for source in sources if source and Path(source.location).resolve() == here})
 
 
 def _registered_versions(promoter: Promoter, *, config: Config, now: datetime) -> Freed | None:

@@ -24,16 +24,25 @@ GIB = 1 << 30
 
 
 def keep_table(
-    location: delta.Location, *, name: str, config: TableUpkeepConfig, today: date, waiting: Collection[date] = ()
+    location: delta.Location,
+    *,
+    name: str,
+    config: TableUpkeepConfig,
+    today: date,
+    waiting: Collection[date] = (),
+    versions: Sequence[int] = (),
 ) -> Freed | None:
-    """Upkeep of a table of which days are kept or dropped, the `waiting` ones always kept; None where no table is."""
+    """Upkeep of a table of which days are kept or dropped; None where no table is.
+
+    The `waiting` days and the files of `versions` always stay.
+    """
     if not delta.is_table(location):
         return None
     before, table, done = stored_bytes(location), delta.open_table(location), list[str]()
     if config.keep_days is not None:
         limit = today - timedelta(days=config.keep_days)
         table = _drop(table, [day for day in table.days() if day < limit and day not in waiting], done)
-    _tidy(table, vacuum_hours=config.vacuum_hours, done=done)
+    _tidy(table, vacuum_hours=config.vacuum_hours, versions=versions, done=done)
     return Freed(name=name, bytes_before=before, bytes_after=stored_bytes(location), done=done)
 
 
@@ -126,13 +135,14 @@ def _of_chosen_requests(rows: pa.Table, *, share: float) -> pa.Table:
     return rows.filter(pa.array(chosen[requests.indices.to_numpy()]))
 
 
-def _tidy(table: delta.Table, *, vacuum_hours: int, done: list[str]) -> delta.Table:
+def _tidy(table: delta.Table, *, vacuum_hours: int, done: list[str], versions: Sequence[int] = ()) -> delta.Table:
     files = sum(day.files for day in table.days().values())
     table = table.compact()
     merged = files - sum(day.files for day in table.days().values())
     if merged:
         done.append(f"merged {merged:,} small files away")
-    removed = len(table.vacuum(keep_hours=vacuum_hours))
+    there = [version for version in versions if version <= table.version]  # another table may have been in its place
+    removed = len(table.vacuum(keep_hours=vacuum_hours, keep_versions=there))
     if removed:
         done.append(f"removed {removed:,} files that nothing needs")
     return table

@@ -15,11 +15,17 @@ from feedrank import delta
 from feedrank.cli import app
 from feedrank.config import load_config
 from feedrank.config.data import GeneratorConfig
+from feedrank.config.upkeep import TableUpkeepConfig
 from feedrank.data.ingest import quarantine
 from feedrank.data.validation.record import DayEntry, DayRecord, day_number
 from feedrank.data.validation.stored import DAY, QUARANTINE_LAYOUT, REASON
+from feedrank.features.snapshot import TableVersion
+from feedrank.model.bundle import ModelMetadata
+from feedrank.registered_model import RegisteredModel
 from feedrank.stages import generate_interactions
 from feedrank.upkeep import run_upkeep
+from feedrank.upkeep.run import learned_versions
+from feedrank.upkeep.tables import keep_table
 
 NOW = datetime.now(UTC)
 HELD = (NOW - timedelta(days=200)).date()
@@ -64,6 +70,26 @@ def test_a_table_below_another_and_files_being_written_outlive_its_vacuum(run_di
     assert half_written.exists() and not orphan.exists()
     assert delta.open_table(quarantine.place(run_dir / "interactions")).read().num_rows == 1
     assert delta.open_table(run_dir / "interactions").read().num_rows == table.rows
+
+
+def test_versions_that_registered_models_learned_from_outlive_the_vacuum(run_dir: Path) -> None:
+    place = run_dir / "validated" / "quarantine"
+    learned_from = delta.open_table(place)
+    rows = learned_from.read()
+    models = [
+        RegisteredModel(1, "v1.0.0", "", True, (), ModelMetadata.model_construct(trained_on=source))
+        for source in (
+            TableVersion(location="runs/small/validated/quarantine", version=learned_from.version),
+            TableVersion(location="runs/small/interactions", version=7),
+            None,
+        )
+    ]
+    kept = learned_versions(place, models)
+    assert kept == [learned_from.version]
+    config = TableUpkeepConfig.model_construct(keep_days=1, vacuum_hours=0)
+    keep_table(place, name="table", config=config, today=NOW.date(), versions=[*kept, 99])
+    assert not delta.open_table(place).rows
+    assert delta.open_table(place, version=learned_from.version).read().equals(rows)
 
 
 def test_the_command_says_what_it_did_and_fails_when_a_step_does(run_dir: Path) -> None:
