@@ -1,5 +1,6 @@
 """A day is judged once, and again only when its rows change; an odd or lost one is held and blocks no night."""
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -17,7 +18,7 @@ from feedrank import schema
 from feedrank.data.validation import ValidationSummary, outcome, run, validate
 from feedrank.data.validation.record import DayRecord, load_record, share_record
 from feedrank.data.validation.stored import replace_changed_days
-from feedrank.delta import open_table
+from feedrank.delta import is_table, open_table
 from feedrank.errors import DataError, ValidationFailedError
 from feedrank.tables import write_partitioned
 
@@ -303,6 +304,20 @@ def test_the_accepted_days_of_an_earlier_release_count(tmp_path: Path) -> None:
     summary = night(frame, tmp_path, LAST)
     assert not summary.first_import and held(summary) == [day_date(LAST)]
     assert set(record.entries) < set(load_record(out).entries)
+
+
+def test_the_tables_of_an_earlier_release_are_replaced_by_the_next_validation(tmp_path: Path) -> None:
+    frame = accepted_until(tmp_path, LAST - 1)
+    out = tmp_path / "out"
+    old = [out / "clean" / "date=2023-01-01" / "part-0.parquet", out / "quarantine" / "rule=device" / "rows.parquet"]
+    for file in old:
+        shutil.rmtree(file.parents[1])
+        file.parent.mkdir(parents=True)
+        frame.to_parquet(file)
+    night(frame, tmp_path, LAST)
+    assert is_table(out / "clean") and is_table(out / "quarantine")
+    assert not any(file.exists() for file in old)
+    assert len(clean(tmp_path)) == len(frame)
 
 
 class KilledError(BaseException):
