@@ -53,6 +53,7 @@ def reached(cluster: Cluster, *, name: str, labels: dict[str, str]) -> set[str]:
     ("component", "allowed"),
     [
         ("monitor", {"predictor", "mlflow", "alerts", "kubernetes"}),
+        ("upkeep", {"mlflow", "alerts", "kubernetes"}),
         ("retraining", {"predictor", "mlflow", "alerts", "kubernetes"}),
         ("rollback", {"predictor", "mlflow", "alerts", "kubernetes"}),
         ("promote", {"predictor", "mlflow", "alerts", "kubernetes"}),

@@ -75,7 +75,7 @@ def test_pods_that_share_a_read_write_once_claim_join_each_other_and_nobody_else
     running = [(spec, labels) for _, spec, labels in pods(rendered("default", *EVERYTHING))]
     sharing = [labels for spec, labels in running if mounts_the_data(spec)]
     assert {labels["app.kubernetes.io/component"] for labels in sharing} == {
-        "predictor", "etl", "monitor", "retraining", "rollback", "promote", "bootstrap",
+        "predictor", "etl", "monitor", "upkeep", "retraining", "rollback", "promote", "bootstrap",
     }  # fmt: skip
     for spec, labels in running:
         joined = [other for _, other in running if joins(spec, other)]
@@ -106,7 +106,11 @@ def test_only_what_calls_the_api_server_can(profile: str) -> None:
             if any(mount["name"] == "api-token" for mount in container["volumeMounts"]):
                 holders.add((name.removeprefix("feedrank-").partition("-")[0], container["name"]))
     changes = {(change, change) for change in ("rollback", "promote", "retrain")}
-    assert holders <= {("monitor", "monitor"), ("retraining", "retraining"), ("bootstrap", "promote")} | changes
+    assert (
+        holders
+        <= {("monitor", "monitor"), ("upkeep", "upkeep"), ("retraining", "retraining"), ("bootstrap", "promote")}
+        | changes
+    )
 
 
 @EVERY_PROFILE
@@ -276,6 +280,7 @@ def test_tasks_of_kfp_reach_predictor_and_models_where_they_retrain(policy: str)
         ("storage.data.accessMode=ReadWriteOncePod", "storage.data.accessMode"),
         ("bootstrap.enabled=true,bootstrap.source=ingest", "interactions.inputs"),
         ("predictor.autoscaling.enabled=true,predictor.replicas=9", "predictor.autoscaling.maxReplicas"),
+        ("upkeep=null", "--reset-then-reuse-values"),
     ],
 )
 def test_wrong_values_are_refused_by_name(value: str, key: str) -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from feedrank import cli
 from manifests.render import ROOT, helm_template
-from tests.manifests.chart import PROFILES, only, rendered
+from tests.manifests.chart import PROFILES, only, pods, rendered
 
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
 LINES = [line.strip() for line in RUNBOOK.splitlines() if re.match(r" +kubectl create job --from", line)]
@@ -151,8 +151,31 @@ def test_the_notes_of_a_release_name_its_own_cron_jobs() -> None:
 def test_what_an_earlier_release_left_is_migrated_before_anything_reads_it(profile: str) -> None:
     """In the pods themselves: after a hook of the upgrade, pods of the earlier release could still write."""
     cron_jobs = {m["metadata"]["name"]: m for m in rendered(profile) if m["kind"] == "CronJob"}
-    for name in ("etl", "monitor", "retraining", "retrain"):
+    for name in ("etl", "monitor", "upkeep", "retraining", "retrain"):
         spec = cron_jobs[f"feedrank-{name}"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         first = spec["initContainers"][0]
         assert first["command"] == ["feedrank", "migrate", "--run-dir", "/data"], name
         assert "api-token" not in {mount["name"] for mount in first["volumeMounts"]}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_command_of_the_chart_is_one_of_the_command_line(profile: str) -> None:
+    known = set(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
+    used = {
+        command[index + 1]
+        for _, spec, _ in pods(rendered(profile))
+        for container in [*spec.get("initContainers", []), *spec["containers"]]
+        if "feedrank" in (command := container.get("command", []))
+        for index in [command.index("feedrank")]
+    }
+    assert {"upkeep", "monitor", "retrain", "rollback"} <= used <= known
+
+
+def test_the_upkeep_may_see_what_is_served_and_change_nothing_on_the_cluster() -> None:
+    manifests = rendered()
+    (rule,) = only(manifests, "Role", "feedrank-upkeep")["rules"]
+    assert (rule["resources"], rule["resourceNames"], rule["verbs"]) == (["inferenceservices"], ["feedrank"], ["get"])
+    spec = job_of(manifests, "feedrank-upkeep")["spec"]["template"]["spec"]
+    assert spec["serviceAccountName"] == "feedrank-upkeep"
+    without = rendered("default", "--set=upkeep.enabled=false")
+    assert not [m for m in without if m["metadata"]["name"] == "feedrank-upkeep" and m["kind"] != "ServiceAccount"]

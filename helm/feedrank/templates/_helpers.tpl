@@ -66,7 +66,7 @@ affinity:
           matchLabels:
             app.kubernetes.io/instance: {{ .Release.Name }}
           matchExpressions:
-            - {key: app.kubernetes.io/component, operator: In, values: [predictor, etl, monitor, retraining, rollback, promote, bootstrap]}
+            - {key: app.kubernetes.io/component, operator: In, values: [predictor, etl, monitor, upkeep, retraining, rollback, promote, bootstrap]}
 {{ include "feedrank.predictorNodes" . }}
 {{- end }}
 {{- end }}
@@ -273,6 +273,9 @@ failedJobsHistoryLimit: 3
 {{- end }}
 {{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" .Release.Name) }}
 {{- fail (printf "release name %q: must begin with a letter and have no dot, as it names the InferenceService" .Release.Name) }}
+{{- end }}
+{{- if not .Values.upkeep }}
+{{- fail "upkeep is not set: --reuse-values keeps the values of an older chart, without what is new; use --reset-then-reuse-values" }}
 {{- end }}
 {{- if eq .Values.images.tag "latest" }}
 {{- fail "images.tag: latest moves, and Kubernetes would not notice; name a version" }}
