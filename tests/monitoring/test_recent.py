@@ -126,7 +126,8 @@ def test_rows_without_user_item_or_time_are_left_out_and_counted(log: Path) -> N
     broken = pa.array(times, schema.TIMESTAMP_TYPE)
     table = table.set_column(table.schema.get_field_index(schema.TIMESTAMP), schema.TIMESTAMP, broken)
     pq.write_table(table, file_of(log, 1))
-    assert any("1 rows without user_id, item_id, timestamp left out" in warning for warning in read(log).warnings)
+    message = "1 rows without user_id, item_id, timestamp, received_at left out"
+    assert any(message in warning for warning in read(log).warnings)
 
 
 def test_feedback_is_read_alike(tmp_path: Path) -> None:
