@@ -1,12 +1,14 @@
 """The table of interactions: a Delta table at a path or an s3:// address."""
 
-from collections.abc import Iterable
+import contextlib
+import shutil
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
 
-from feedrank import delta, schema
+from feedrank import delta, schema, storage
 from feedrank.errors import DataError
 from feedrank.tables import partition_days
 
@@ -33,7 +35,28 @@ def write_interactions(
         StorageError: another run wrote the table meanwhile.
     """
     refuse_old_folder(location)
-    return delta.create_table(location, layout=LAYOUT).replace(rows, layout=LAYOUT, note=note)
+    with only_writer(location):
+        return delta.create_table(location, layout=LAYOUT).replace(rows, layout=LAYOUT, note=note)
+
+
+@contextlib.contextmanager
+def only_writer(location: delta.Location) -> Iterator[None]:
+    """On a volume, refuses a second run at once and not by its commit, and leaves no empty table when the first fails.
+
+    Raises:
+        StorageError: another run writes the table.
+    """
+    if not delta.is_local(location):
+        yield
+        return
+    with storage.exclusive(Path(location)):
+        is_new = not delta.is_table(location)
+        try:
+            yield
+        except BaseException:
+            if is_new:
+                shutil.rmtree(location, ignore_errors=True)
+            raise
 
 
 def refuse_old_folder(location: delta.Location) -> None:

@@ -1,6 +1,7 @@
 """Where tables lie: a local folder or an object store, how it is asked, and what its errors mean."""
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -94,6 +95,8 @@ def errors(location: Location, version: int | None = None) -> Iterator[None]:
             "those of earlier versions: take a later one)"
         ) from error
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise  # as from any other file
         raise StorageError(f"{location}: {_first(error)}; check the store, then try again") from error
 
 

@@ -154,7 +154,8 @@ def test_an_interrupted_run_leaves_the_earlier_output_whole_and_a_rerun_works(ru
         command, env={**os.environ, **SMALL, **large}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".interactions.new/date=*")) and time.monotonic() < deadline:
+    parts = len(list(tmp_path.glob("interactions/date=*/*.parquet")))
+    while len(list(tmp_path.glob("interactions/date=*/*.parquet"))) == parts and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal_number)
     _, stderr = process.communicate(timeout=60)

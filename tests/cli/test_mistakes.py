@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from feedrank.cli import main
+from feedrank.prediction_log.table import create_log
 
 WRONG_USAGE = 2
 CONFIG = Path(__file__).parents[2] / "config"
@@ -45,7 +46,7 @@ def feedrank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    (tmp_path / "log").mkdir()
+    create_log(tmp_path / "log")
     (tmp_path / "file").write_text("a file")
     return tmp_path / "log"
 
@@ -107,13 +108,12 @@ def test_where_no_file_can_be_written_is_named(feedrank, log, output, sentence):
     assert outcome.errors.startswith(f"error: {sentence}")
 
 
-def test_foreign_folders_in_the_log_are_no_error(feedrank, log, caplog):
+def test_foreign_folders_in_the_log_are_no_error(feedrank, log):
     for name in ("date=2024-11-15.bak", "date=tomorrow", "lost+found"):
         (log / name).mkdir()
     outcome = feedrank("log", "export", "[b]/o.csv", "--log", "log")
     assert outcome.code == 0
     assert "[b]/o.csv" in outcome.output
-    assert len(caplog.messages) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """Reads foreign files through a mapping and merges them into the table of interactions, each interaction once."""
 
-import contextlib
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,8 +23,7 @@ from feedrank.data.ingest.unread import from_first_unread, is_unread, reading_of
 from feedrank.data.ingest.versions import Outcome, Versions
 from feedrank.data.ingest_facts import APPLICATION, NO_FACTS, FileRead, facts_of
 from feedrank.errors import ConfigError, DataError
-from feedrank.interactions import LAYOUT, refuse_old_folder
-from feedrank.storage import exclusive
+from feedrank.interactions import LAYOUT, only_writer, refuse_old_folder
 
 NONE_REJECTED = quarantine.SCHEMA.empty_table()
 
@@ -119,28 +116,9 @@ def ingest(
     files = find_files(inputs)
     chosen = None if mapping is None else load_mapping(mapping)
     refuse_old_folder(output)
-    with _alone(output), _no_trace_of_failure(output):
+    with only_writer(output):
         table = delta.create_table(output, layout=LAYOUT).widened(LAYOUT)
         return _Ingestion(table, files, chosen, config).run()
-
-
-@contextlib.contextmanager
-def _alone(output: delta.Location) -> Iterator[None]:
-    """A second run on the volume is refused at once, not by its commit."""
-    with exclusive(Path(output)) if "://" not in str(output) else contextlib.nullcontext():
-        yield
-
-
-@contextlib.contextmanager
-def _no_trace_of_failure(output: delta.Location) -> Iterator[None]:
-    """Removes a table that this run made, if nothing could be written into it."""
-    is_new = not delta.is_table(output)
-    try:
-        yield
-    except BaseException:
-        if is_new and "://" not in str(output):
-            shutil.rmtree(output, ignore_errors=True)
-        raise
 
 
 class _Ingestion:
