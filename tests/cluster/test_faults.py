@@ -114,7 +114,7 @@ def test_a_full_volume_fails_no_request_and_loses_no_prediction(
             wait_for(lambda: any("prediction log" in p for p in client.health()["problems"]), "health names the log")
             assert "feedrank_log_failing 1.0" in httpx.get(f"{url}/metrics").text
             on_node("rm $small/predictions/ballast")
-            wait_for(lambda: client.health()["status"] == "ok", "the log is written again")
+            wait_for(lambda: client.health()["status"] == "healthy", "the log is written again")
         assert logged_rows(small, user) == 600
 
 

@@ -22,7 +22,7 @@ def by_client(target: Target) -> list[Outcome]:
             refused = Outcome("refused", "an unknown device was taken")
         except PredictionError as error:
             refused = _refused(error)
-        healthy = client.health()["status"] == "ok"
+        healthy = client.health()["status"] == "healthy"
     return [*_outcomes(target, answers), refused, Outcome("health", None if healthy else "not ok")]
 
 

@@ -158,7 +158,7 @@ def _judged(target: Target, asked: Exchange, reply: Reply) -> Outcome:
             return Outcome(asked.what, shown if reply.body else None)
         answer = json.loads(reply.body)
         if asked.what == "health":
-            return Outcome(asked.what, None if answer["status"] == "ok" else shown)
+            return Outcome(asked.what, None if answer["status"] == "healthy" else shown)
         if asked.what == "refused":
             readable = answer["field"] == UNKNOWN_FIELD and answer["reason"]
             return Outcome(asked.what, None if readable else shown)
