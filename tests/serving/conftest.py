@@ -21,7 +21,7 @@ from feedrank.config.model import ModelConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = Size(users=200, items=500, interactions=20_000)
-START_SECONDS = 60
+START_SECONDS = 120
 
 
 def free_port() -> int:
@@ -82,11 +82,16 @@ class Predictor:
         self.wait(lambda: self.http.get("/v2/health/ready").status_code == 200)
 
     def stop(self) -> int:
-        """SIGTERM; returns the exit code."""
+        """SIGTERM; returns the exit code. One that doesn't end is killed, and fails the test."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(60)
-        self.http.close()
+        try:
+            code = self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        finally:
+            self.http.close()
         return code
 
 

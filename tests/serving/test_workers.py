@@ -16,7 +16,7 @@ from conftest import Predictor, running
 
 from serving import workers as worker_sets
 from serving.worker_board import WorkerBoard
-from serving.workers import BOARD, HUNG_SECONDS, LONGEST_ROUND_SECONDS, WorkerSet, bind, rounds
+from serving.workers import BOARD, HUNG_SECONDS, LONGEST_ROUND_SECONDS, START_SECONDS, WorkerSet, bind, rounds
 
 WORKER = "--place"
 BEATS = 20
@@ -24,8 +24,14 @@ BEATS = 20
 
 
 def workers(predictor: Predictor) -> set[int]:
-    children = psutil.Process(predictor.process.pid).children()
-    return {child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE and WORKER in child.cmdline()}
+    return {worker.pid for worker in workers_of(psutil.Process(predictor.process.pid))}
+
+
+def workers_of(parent: psutil.Process) -> list[psutil.Process]:
+    """Its children that are workers: it may have others, as this process has the predictor that tests share."""
+    return [
+        child for child in parent.children() if child.status() != psutil.STATUS_ZOMBIE and WORKER in child.cmdline()
+    ]
 
 
 def asked(predictor: Predictor, path: str = "/v2/health/ready", *, times: int = 40) -> set[int]:
@@ -50,7 +56,7 @@ def test_a_worker_without_a_model_takes_no_traffic_unless_all_are_without(models
         killed, left = sorted(workers(predictor))
         board = board_of(left)
         psutil.Process(killed).kill()
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + START_SECONDS
         while alive(board) < BEATS and time.monotonic() < deadline:
             assert asked(predictor, times=10) == {200}
             rpc = triton_grpc.InferenceServerClient(f"127.0.0.1:{predictor.grpc_port}")
@@ -116,14 +122,26 @@ def worker_set(tmp_path, monkeypatch):
         signal.signal(number, handler)
 
 
+def wait(condition: Callable[[], bool], *, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
+
+
+def freeze(process: psutil.Process) -> None:
+    """SIGSTOP; waits for it, as a SIGTERM that comes before it is in force would still end the process."""
+    process.send_signal(signal.SIGSTOP)
+    wait(lambda: process.status() == psutil.STATUS_STOPPED)
+
+
 def meanwhile(act: Callable[[list[psutil.Process]], None]) -> None:
     """Calls `act` with both workers in another thread, and then tells this process to end."""
 
     def run() -> None:
-        while len(children := psutil.Process().children()) < 2:
-            time.sleep(0.02)
         try:
-            act(children)
+            wait(lambda: len(workers_of(psutil.Process())) == 2)
+            act(workers_of(psutil.Process()))
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -132,7 +150,7 @@ def meanwhile(act: Callable[[list[psutil.Process]], None]) -> None:
 
 def test_a_worker_that_is_stopped_before_its_first_beat_does_not_hold_the_end(worker_set):
     running_set, _ = worker_set("import time; time.sleep(600)")
-    meanwhile(lambda children: children[0].send_signal(signal.SIGSTOP))
+    meanwhile(lambda children: freeze(children[0]))
     started = time.monotonic()
     assert running_set.run() == signal.SIGKILL
     assert time.monotonic() - started < 60, "far less than the drain"
@@ -142,9 +160,8 @@ def test_a_worker_that_hangs_while_it_drains_is_not_waited_for(worker_set):
     running_set, board = worker_set(BEATING)
 
     def stop_one(children: list[psutil.Process]) -> None:
-        while alive(board) == 0:
-            time.sleep(0.02)
-        children[1].send_signal(signal.SIGSTOP)
+        wait(lambda: alive(board) > 0)
+        freeze(children[1])
 
     meanwhile(stop_one)
     started = time.monotonic()
