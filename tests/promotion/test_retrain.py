@@ -1,6 +1,6 @@
 """A retraining on a small world: the window, the lock, and a drifted taste that the new model has learnt."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -228,15 +228,20 @@ def test_the_monitoring_pipeline_alerts_and_runs_the_retraining_pipeline(retrain
 def test_a_monitor_that_can_not_judge_leaves_its_report_and_fails_with_the_reason(retrainings, folder):
     from pipelines.local import run_local
 
+    now = datetime(2024, 11, 13, tzinfo=UTC)
+    features = read_partitioned(folder / "features").slice(0, 3)
+    column = features.schema.get_field_index(schema.TIMESTAMP)
+    times = pa.array([now - timedelta(hours=2)] * features.num_rows, schema.TIMESTAMP_TYPE)
+    drifted_predictions(features.set_column(column, schema.TIMESTAMP, times), folder / "hardly anybody asked")
     parameters = {
-        "predictions": str(folder / "nobody asked"),
+        "predictions": str(folder / "hardly anybody asked"),
         "feedback": str(folder / "interactions"),
         "input_paths": [str(folder / "interactions")],
         "monitoring_directory": str(folder / "unwatched"),
-        "at": "2024-11-13T00:00:00+00:00",
+        "at": now.isoformat(),
         "config_overrides": settings_in(folder),
     }
-    with pytest.raises(FeedrankError, match=r"not enough data for a verdict \(0 users, 0 predictions\)"):
+    with pytest.raises(FeedrankError, match=r"too few users for a verdict \(\d users, 3 predictions\)"):
         run_local("monitoring_and_drift_detection", root=folder / "unjudged", parameters=parameters)
     (report,) = (folder / "unjudged" / "pipelines").glob("*/monitor/monitoring_report")
     assert "not enough data" in report.read_text()
