@@ -61,7 +61,7 @@ def only_writer(location: delta.Location) -> Iterator[None]:
 
 def refuse_old_folder(location: delta.Location) -> None:
     """Raises DataError where a folder of days lies that is no Delta table yet."""
-    if "://" in str(location) or delta.is_table(location) or not Path(location).is_dir():
+    if not delta.is_local(location) or delta.is_table(location) or not Path(location).is_dir():
         return
     if partition_days(Path(location)):
         raise DataError(f"{location}: a folder of an earlier release; run `feedrank migrate`, which makes it a table")

@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pyarrow as pa
 import pytest
-from moto.server import ThreadedMotoServer
 
 from feedrank.config.data import GeneratorConfig
 from feedrank.config.ingest import IngestConfig
@@ -24,28 +22,21 @@ from feedrank.model.bundle import CHECKSUMS_FILE
 from feedrank.promotion.changes import PromotionError
 from feedrank.tables import read_partitioned, write_partitioned
 from serving.object_store import ObjectStore
+from tests.s3_server import bucket_of, s3_server
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """Its address."""
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    yield "http://{}:{}".format(*moto.get_host_and_port())
-    moto.stop()
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture
 def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An empty bucket `feed`, and the environment of the chart's pods."""
-    variables = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1"}
-    for name, value in {**variables, "AWS_ENDPOINT_URL": server}.items():
-        monkeypatch.setenv(name, value)
-    store = boto3.resource("s3", region_name="us-east-1").Bucket("feed")
-    store.create()
-    yield store
-    store.objects.delete()
-    store.delete()
+    """See `bucket_of`."""
+    with bucket_of(server, monkeypatch) as store:
+        yield store
 
 
 @pytest.fixture(scope="module")

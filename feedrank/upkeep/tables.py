@@ -69,7 +69,7 @@ def keep_log(location: delta.Location, *, config: LogUpkeepConfig, today: date) 
 
 def stored_bytes(location: delta.Location) -> int:
     """Of all files of a table, also of those that only earlier versions hold."""
-    files = delta.store.file_system(location)
+    files = delta.file_system(location)
     selector = pafs.FileSelector("", recursive=True, allow_not_found=True)
     return sum(info.size or 0 for info in files.get_file_info(selector) if info.is_file)
 
@@ -77,7 +77,7 @@ def stored_bytes(location: delta.Location) -> int:
 def _limit(location: delta.Location, config: LogUpkeepConfig) -> int | None:
     if config.max_bytes is not None:
         return config.max_bytes
-    if "://" in str(location):
+    if not delta.is_local(location):
         return None
     return int(shutil.disk_usage(os.path.realpath(location)).total * config.max_share)
 
