@@ -3,12 +3,14 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import filelock
 
 from feedrank.errors import StorageError
+
+GONE = "gone"
 
 
 def _aside(path: Path, suffix: str) -> Path:
@@ -97,3 +99,26 @@ def write_text(path: Path, text: str) -> None:
     """Replaces the file at `path` by `text`, all or nothing."""
     with new_file(path) as fresh:
         fresh.write_text(text, encoding="utf-8")
+
+
+def keep_only(folder: Path, *, keep: Collection[str]) -> list[str]:
+    """Removes the other folders below `folder`, and names them. A reader meets each whole, or not at all."""
+    remove_put_aside(folder)
+    gone = put_aside(folder, keep=keep)
+    remove_put_aside(folder)
+    return gone
+
+
+def put_aside(folder: Path, *, keep: Collection[str]) -> list[str]:
+    """Hides the other folders below `folder`, and names them; hidden ones are their writers'."""
+    found = (path for path in sorted(folder.glob("[!.]*")) if path.is_dir() and not path.is_symlink())
+    gone = [path for path in found if path.name not in keep]
+    for path in gone:
+        path.rename(_aside(path, GONE))
+    return [path.name for path in gone]
+
+
+def remove_put_aside(folder: Path) -> None:
+    """Removes what was hidden, also by a process that was cut off."""
+    for path in folder.glob(f".*.{GONE}"):
+        shutil.rmtree(path)

@@ -16,6 +16,7 @@ import pyarrow.fs as pafs
 from feedrank.errors import BundleError, FeedrankError
 from feedrank.model.bundle import CHECKSUMS_FILE, verify
 from feedrank.promotion.changes import PromotionError
+from feedrank.registered_model import VERSION
 
 VERSION_VARIABLE = "FEEDRANK_MODEL_VERSION"
 
@@ -51,6 +52,31 @@ class ObjectStore:
                 pafs.copy_files(str(file), target, destination_filesystem=filesystem)
         except OSError as error:
             raise PromotionError(f"{uri}: the bundle can't be copied there ({error})") from error
+
+    def versions(self) -> dict[str, int]:
+        """Bytes of the versions that are there, whole or not; what has another name is not ours.
+
+        Raises:
+            OSError: the store can't be reached.
+        """
+        filesystem, path = pafs.FileSystem.from_uri(self.address.rstrip("/"))
+        sizes: dict[str, int] = {}
+        for info in filesystem.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True)):
+            name = info.path.removeprefix(f"{path}/").split("/", 1)[0]
+            if VERSION.fullmatch(name):
+                sizes[name] = sizes.get(name, 0) + (info.size or 0)
+        return sizes
+
+    def remove(self, model_version: str) -> None:
+        """Removes a version; its checksums first, so that what is left of it after a crash counts as incomplete.
+
+        Raises:
+            OSError: the store refuses, or can't be reached.
+        """
+        filesystem, path = pafs.FileSystem.from_uri(self.uri(model_version))
+        if filesystem.get_file_info(f"{path}/{CHECKSUMS_FILE}").is_file:
+            filesystem.delete_file(f"{path}/{CHECKSUMS_FILE}")
+        filesystem.delete_dir(path)
 
     def fetch(self, model_version: str, folder: Path) -> None:
         """Copies a version into a folder, over what an earlier attempt has left there.

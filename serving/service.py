@@ -47,7 +47,12 @@ class Service:
         self.log = PredictionLog(self.config.log)
         cache = self.config.reload.cache_directory
         self.loader = ModelLoader(
-            model_source(self.config.model, tracking_uri=config.model.registry.tracking_uri, cache=cache),
+            model_source(
+                self.config.model,
+                tracking_uri=config.model.registry.tracking_uri,
+                cache=cache,
+                keep=config.upkeep.rollback_steps + 1,
+            ),
             None if self.config.snapshot is None else SnapshotSource(self.config.snapshot, cache),
             config=self.config.reload,
             runtime=runtime,

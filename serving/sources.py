@@ -1,7 +1,6 @@
 """Where the model and the snapshot come from, and whether they have changed."""
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -77,6 +76,8 @@ class RegistrySource:
     uri: str
     tracking_uri: str
     cache: Path
+    keep: int
+    """So many versions stay in the cache, those that were wanted last."""
 
     def revision(self) -> Revision:
         """See `Source`."""
@@ -99,9 +100,17 @@ class RegistrySource:
                     mlflow.artifacts.download_artifacts(
                         artifact_uri=source, dst_path=str(fresh), tracking_uri=client.tracking_uri
                     )
+                keep_latest(target.parent, count=self.keep)
+            os.utime(target)
         except (MlflowException, OSError, ValueError) as error:
             raise RegistryError(f"{self.uri}: can't be fetched from the registry ({error})") from error
         return Revision(find_bundle(target.resolve()), f"{name}/{version}")
+
+
+def keep_latest(folder: Path, *, count: int) -> None:
+    """Removes the folders below another but so many that were used last."""
+    found = sorted(folder.glob("[!.]*"), key=lambda path: path.stat().st_mtime_ns)
+    storage.keep_only(folder, keep={path.name for path in found[-count:]})
 
 
 @dataclass(frozen=True)
@@ -136,14 +145,12 @@ class SnapshotSource:
         if not target.exists():
             with storage.new_directory(target) as fresh:
                 pafs.copy_files(path, str(fresh), source_filesystem=filesystem)
-            for other in target.parent.glob("[!.]*"):
-                if other != target:
-                    shutil.rmtree(other, ignore_errors=True)
+            keep_latest(target.parent, count=1)
         return Revision(target, f"{self.location}:{info.mtime_ns}:{info.size}")
 
 
-def model_source(model: str, *, tracking_uri: str, cache: Path) -> Source:
-    """The source that `serving.model` names."""
+def model_source(model: str, *, tracking_uri: str, cache: Path, keep: int) -> Source:
+    """The source that `serving.model` names; of a registry's versions, so many stay in the cache."""
     if model.startswith(REGISTRY_PREFIX):
-        return RegistrySource(model, tracking_uri, cache)
+        return RegistrySource(model, tracking_uri, cache, keep)
     return FolderSource(Path(model))

@@ -2,25 +2,32 @@
 
 import gzip
 import hashlib
+import itertools
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from feedrank import storage
 from feedrank.config.data import GeneratorConfig
 from feedrank.config.ingest import IngestConfig
+from feedrank.config.promotion import TargetConfig
 from feedrank.data.generator import generate
 from feedrank.data.ingest import ingest
-from feedrank.errors import DataError
+from feedrank.errors import DataError, StorageError
 from feedrank.model.bundle import CHECKSUMS_FILE
-from feedrank.promotion.changes import PromotionError
+from feedrank.promotion.changes import Change, PromotionError, Record, Version
+from feedrank.promotion.promote import Promoter
+from feedrank.promotion.serving_target import LocalTarget
 from feedrank.tables import read_partitioned, write_partitioned
+from feedrank.upkeep.folders import keep_stored_versions
 from serving.object_store import ObjectStore
 from tests.s3_server import bucket_of, s3_server
 
@@ -145,3 +152,36 @@ def test_a_version_that_was_damaged_in_the_store_is_not_served(bucket, tmp_path)
     (tmp_path / "pod").mkdir()
     done = fetched(tmp_path / "pod")
     assert done.returncode == 1 and "differs from its checksum" in done.stderr
+
+
+def test_upkeep_removes_what_no_rollback_goes_back_to_from_the_store(bucket, monkeypatch, tmp_path):
+    promoter = Promoter(
+        connect=lambda: pytest.fail("no registry is needed"),
+        target=LocalTarget(TargetConfig(directory=tmp_path / "served")),
+        directory=tmp_path / "promotion",
+    )
+    store = ObjectStore("s3://feed/served/")
+    names = ["v1.0.0", "v1.0.1", "v1.0.2", "v1.0.3"]
+    versions = [Version(number=number, model_version=name, run_id=name) for number, name in enumerate(names)]
+    for name in ("v0.9.9", *names):
+        store.upload(bundle(tmp_path / "served" / "versions" / name))
+    bucket.put_object(Key="served/notes/v0.9.9.txt", Body=b"not ours")
+    bucket.put_object(Key="served/v0.9.8/arrays/users.npy", Body=b"an upload that was cut off")
+    assert keep_stored_versions(promoter, store, steps=1) is None, "nothing is served yet: nothing is known"
+    for before, to in itertools.pairwise(versions):
+        change = Change(
+            change_id=to.model_version, kind="promotion", at=datetime.now(UTC), who="me", why="better",
+            champion_before=before, served_before=before.model_version, to=to,
+        )  # fmt: skip
+        promoter.log.close(Record(change=change, outcome="done"))
+    promoter.target.switch("v1.0.3")
+    with storage.exclusive(promoter.directory / "promotion"), pytest.raises(StorageError, match="another run"):
+        keep_stored_versions(promoter, store, steps=1)
+    freed = keep_stored_versions(promoter, store, steps=1)
+    assert freed.done == [f"removed {name}" for name in ("v0.9.8", "v0.9.9", "v1.0.0", "v1.0.1")]
+    assert freed.bytes_after == sum(store.versions().values()) < freed.bytes_before
+    assert [name for name in names if store.has(name)] == list(store.versions()) == ["v1.0.2", "v1.0.3"]
+    assert any(entry.key == "served/notes/v0.9.9.txt" for entry in bucket.objects.all())
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(OSError, match="connect"):
+        keep_stored_versions(promoter, store, steps=1)

@@ -1,16 +1,17 @@
-"""Upkeep of folders: what was written once and is not needed any more is taken out of sight, then removed."""
+"""Upkeep of folders: what was written once and is not needed any more is taken out of sight, then removed.
 
-import shutil
-from collections.abc import Collection
+The served versions lie in folders, too, and perhaps in an object store.
+"""
+
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 from feedrank import storage
 from feedrank.promotion.changes import lineage
 from feedrank.promotion.promote import Promoter
 from feedrank.upkeep.report import Freed
-
-GONE = ".gone"
 
 
 def keep_served_versions(promoter: Promoter, versions: Path, *, steps: int) -> Freed | None:
@@ -24,11 +25,43 @@ def keep_served_versions(promoter: Promoter, versions: Path, *, steps: int) -> F
     if not versions.is_dir() or promoter.target.current_version() is None:
         return None
     before = folder_bytes(versions)
-    remove_put_aside(versions)
+    storage.remove_put_aside(versions)
     with storage.exclusive(promoter.directory / "promotion"):
-        done = put_aside(versions, keep=needed_versions(promoter, steps=steps))
-    remove_put_aside(versions)
-    return Freed(name="served versions", bytes_before=before, bytes_after=folder_bytes(versions), done=done)
+        gone = storage.put_aside(versions, keep=needed_versions(promoter, steps=steps))
+    storage.remove_put_aside(versions)
+    return Freed(name="served versions", bytes_before=before, bytes_after=folder_bytes(versions), done=_said(gone))
+
+
+class VersionStore(Protocol):
+    """An object store that pods fetch the served version from."""
+
+    def versions(self) -> dict[str, int]:
+        """Bytes of the versions that are there, whole or not."""
+        ...
+
+    def remove(self, model_version: str) -> None:
+        """Removes a version."""
+        ...
+
+
+def keep_stored_versions(promoter: Promoter, store: VersionStore, *, steps: int) -> Freed | None:
+    """As `keep_served_versions` in an object store, which knows no renames: a rollback waits for a version's removal.
+
+    Raises:
+        StorageError: a promotion or rollback runs.
+        OSError: the store can't be reached.
+    """
+    if promoter.target.current_version() is None:
+        return None
+    sizes, gone = store.versions(), list[str]()
+    for version in sorted(sizes):
+        with storage.exclusive(promoter.directory / "promotion"):
+            if version not in needed_versions(promoter, steps=steps):
+                store.remove(version)
+                gone.append(version)
+    left = sum(size for version, size in sizes.items() if version not in gone)
+    name, before = "served versions in the store", sum(sizes.values())
+    return Freed(name=name, bytes_before=before, bytes_after=left, done=_said(gone))
 
 
 def needed_versions(promoter: Promoter, *, steps: int) -> set[str]:
@@ -49,27 +82,12 @@ def keep_recent(folder: Path, *, name: str, now: datetime, days: int) -> Freed |
     found = sorted((path for path in folder.glob("[!.]*") if path.is_dir()), key=lambda path: path.stat().st_mtime)
     limit = (now - timedelta(days=days)).timestamp()
     keep = {path.name for path in found if path.stat().st_mtime >= limit} | {path.name for path in found[-1:]}
-    before = folder_bytes(folder)
-    remove_put_aside(folder)
-    done = put_aside(folder, keep=keep)
-    remove_put_aside(folder)
-    return Freed(name=name, bytes_before=before, bytes_after=folder_bytes(folder), done=done)
+    before, gone = folder_bytes(folder), storage.keep_only(folder, keep=keep)
+    return Freed(name=name, bytes_before=before, bytes_after=folder_bytes(folder), done=_said(gone))
 
 
-def put_aside(folder: Path, *, keep: Collection[str]) -> list[str]:
-    """Hides the other folders below `folder`, and says which; hidden ones are their writers'."""
-    done = []
-    for path in sorted(folder.glob("[!.]*")):
-        if path.is_dir() and not path.is_symlink() and path.name not in keep:
-            path.rename(path.with_name(f".{path.name}{GONE}"))
-            done.append(f"removed {path.name}")
-    return done
-
-
-def remove_put_aside(folder: Path) -> None:
-    """Removes the hidden folders, also those of an upkeep that was cut off."""
-    for path in folder.glob(f".*{GONE}"):
-        shutil.rmtree(path)
+def _said(gone: Sequence[str]) -> list[str]:
+    return [f"removed {name}" for name in gone]
 
 
 def folder_bytes(folder: Path) -> int:

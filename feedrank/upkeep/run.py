@@ -9,10 +9,11 @@ from feedrank import storage
 from feedrank.config import Config
 from feedrank.data.validation.record import load_record
 from feedrank.errors import FeedrankError
+from feedrank.project import project_module
 from feedrank.promotion.promote import Promoter
 from feedrank.promotion.served import configured_promoter
 from feedrank.registered_model import RegisteredModel
-from feedrank.upkeep.folders import keep_recent, keep_served_versions, needed_versions
+from feedrank.upkeep.folders import keep_recent, keep_served_versions, keep_stored_versions, needed_versions
 from feedrank.upkeep.report import Freed, UpkeepReport
 from feedrank.upkeep.tables import keep_log, keep_table
 
@@ -65,8 +66,12 @@ def _steps(run_dir: Path, *, config: Config, now: datetime, warnings: list[str])
     yield "prediction log", log
     for folder in ("interactions", "interactions/_quarantine", "validated/clean", "validated/quarantine"):
         yield folder, partial(table, folder)
-    versions = config.promotion.target.directory / "versions"
-    yield "served versions", partial(keep_served_versions, promoter, versions, steps=upkeep.rollback_steps)
+    target, steps = config.promotion.target, upkeep.rollback_steps
+    versions = target.directory / "versions"
+    yield "served versions", partial(keep_served_versions, promoter, versions, steps=steps)
+    if target.storage_uri:
+        store = project_module("serving.object_store").ObjectStore(target.storage_uri)
+        yield "served versions in the store", partial(keep_stored_versions, promoter, store, steps=steps)
     for folder, days in (("monitoring/runs", upkeep.monitoring_run_days), ("monitoring/champion", CHAMPION_DAYS)):
         yield folder, partial(keep_recent, run_dir / folder, name=folder, now=now, days=days)
     yield "registered versions", partial(_registered_versions, promoter, config=config, now=now)

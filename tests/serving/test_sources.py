@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,28 +48,48 @@ def test_a_snapshot_comes_from_a_folder_or_a_uri(models: dict[str, Path], tmp_pa
         SnapshotSource(str(tmp_path / "file"), tmp_path).revision()
 
 
-def test_an_alias_of_the_registry_is_followed(models: dict[str, Path], tmp_path: Path, monkeypatch):
+@pytest.fixture
+def registry(tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of an MLflow registry with four versions of a model `ranker`: v1.0.0, v1.0.1, and both again."""
     import mlflow
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    client = mlflow.MlflowClient(uri)
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.create_experiment("feedrank", artifact_location=(tmp_path / "artifacts").as_uri())
     client.create_registered_model("ranker")
-    for version in ("v1.0.0", "v1.0.1"):
+    for version in ("v1.0.0", "v1.0.1") * 2:
         run = client.create_run(experiment)
         client.log_artifacts(run.info.run_id, str(models[version]), "model/data")
         client.create_model_version("ranker", f"{run.info.artifact_uri}/model", run.info.run_id)
-    source = RegistrySource("models:/ranker@champion", uri, tmp_path / "cache")
+    return client
+
+
+def test_an_alias_of_the_registry_is_followed(registry: Any, tmp_path: Path) -> None:
+    uri, cache = registry.tracking_uri, tmp_path / "cache"
+    source = RegistrySource("models:/ranker@champion", uri, cache, keep=2)
     with pytest.raises(RegistryError, match="models:/ranker@champion: can't be fetched"):
         source.revision()
     keys = []
     for number, version in enumerate(("v1.0.0", "v1.0.1"), start=1):
-        client.set_registered_model_alias("ranker", "champion", str(number))
+        registry.set_registered_model_alias("ranker", "champion", str(number))
         revision = source.revision()
         assert load_bundle(revision.directory).metadata.model_version == version
         keys.append(revision.key)
     assert keys == ["ranker/1", "ranker/2"]
     shutil.rmtree(tmp_path / "artifacts")  # what was fetched is not fetched again
-    assert RegistrySource("models:/ranker/1", uri, tmp_path / "cache").revision().key == "ranker/1"
+    assert RegistrySource("models:/ranker/1", uri, cache, keep=2).revision().key == "ranker/1"
+
+
+def test_the_versions_of_a_registry_that_were_wanted_last_stay_in_the_cache(registry: Any, tmp_path: Path) -> None:
+    source = RegistrySource("models:/ranker@champion", registry.tracking_uri, tmp_path / "cache", keep=2)
+    for number in ("1", "2", "1", "3"):  # a rollback to 1, and 3 after it
+        registry.set_registered_model_alias("ranker", "champion", number)
+        source.revision()
+    folder = tmp_path / "cache" / "ranker"
+    assert {path.name for path in folder.glob("[!.]*")} == {"1", "3"}
+    (folder / ".2.gone").mkdir()  # a removal that was cut off
+    registry.set_registered_model_alias("ranker", "champion", "4")
+    source.revision()
+    assert {path.name for path in folder.glob("[!.]*")} == {"3", "4"}
+    assert not (folder / ".2.gone").exists()
