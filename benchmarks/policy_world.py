@@ -24,9 +24,8 @@ from feedrank.config import MonitoringConfig
 from feedrank.config.data import DriftScenario, FeatureConfig, GeneratorConfig
 from feedrank.data.generator import World, generate
 from feedrank.data.generator.events import MS_PER_SECOND
-from feedrank.features.definitions import FEATURE_DEFINITIONS, US_PER_DAY, Context
 from feedrank.features.events import Events
-from feedrank.features.fold import Fold
+from feedrank.features.offline import feature_table
 from feedrank.monitoring.rows import Sources
 from feedrank.tables import timestamps_us, write_partitioned
 
@@ -141,22 +140,7 @@ def _features(history: pa.Table, feedback: pa.Table, *, pages: Ints, shown: Ints
     candidates = _replaced(candidates, {schema.ITEM_ID: pages.ravel(), schema.CLICK: clicks})
     remembered = np.concatenate([np.ones(history.num_rows, dtype=bool), was_shown.ravel()])
     events = Events.from_table(pa.concat_tables([history, candidates]), config=config)
-    fold = Fold(events, config=config)
-    columns = {field.name: np.empty(len(remembered), field.type.to_pandas_dtype()) for field in schema.FEATURE_FIELDS}
-    for day, rows in events.days():
-        state = fold.read({entity: codes[rows] for entity, codes in events.codes.items()}, day)
-        context = Context(events.times_us[rows], events.devices[rows], np.asarray(day * US_PER_DAY))
-        for name, definition in FEATURE_DEFINITIONS.items():
-            columns[name][rows] = definition(state, context, config)
-        fold.add(day, np.flatnonzero(remembered[rows]) + rows.start)
-    columns |= {
-        schema.TARGET: events.clicks,
-        schema.USER_ID: events.user_ids,
-        schema.ITEM_ID: events.item_ids,
-        schema.TIMESTAMP: events.times_us.view("M8[us]"),
-    }
-    arrays = [pa.array(columns[field.name], type=field.type) for field in schema.FEATURE_TABLE]
-    table = pa.Table.from_arrays(arrays, schema=schema.FEATURE_TABLE)
+    table = feature_table(events, config=config, remembered=remembered)
     return table.slice(0, history.num_rows), table.slice(history.num_rows)
 
 

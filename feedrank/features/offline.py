@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from feedrank import schema
 from feedrank.config.data import FeatureConfig
@@ -15,7 +16,11 @@ def compute_features(interactions: pa.Table, *, config: FeatureConfig) -> pa.Tab
 
     Events with the same timestamp keep their order in the input.
     """
-    events = Events.from_table(interactions, config=config)
+    return feature_table(Events.from_table(interactions, config=config), config=config)
+
+
+def feature_table(events: Events, *, config: FeatureConfig, remembered: NDArray[np.bool_] | None = None) -> pa.Table:
+    """Features of events, as `schema.FEATURE_TABLE`; those after them count the `remembered` ones only, [events]."""
     types = {field.name: field.type.to_pandas_dtype() for field in schema.FEATURE_FIELDS}
     columns: dict[str, Array] = {name: np.empty(len(events.times_us), dtype=types[name]) for name in schema.FEATURES}
     fold = Fold(events, config=config)
@@ -24,7 +29,7 @@ def compute_features(interactions: pa.Table, *, config: FeatureConfig) -> pa.Tab
         context = Context(events.times_us[rows], events.devices[rows], np.asarray(day * US_PER_DAY))
         for name, definition in FEATURE_DEFINITIONS.items():
             columns[name][rows] = definition(state, context, config)
-        fold.add(day, rows)
+        fold.add(day, rows if remembered is None else np.flatnonzero(remembered[rows]) + rows.start)
     columns |= {
         schema.TARGET: events.clicks,
         schema.USER_ID: events.user_ids,

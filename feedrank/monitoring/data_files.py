@@ -57,7 +57,7 @@ def day_files(location: delta.Location, *, start: date | None = None, end: date 
 
 def _of_folder(location: delta.Location, *, start: date, end: date) -> Iterator[tuple[date, DataFile]]:
     try:
-        address = str(location) if "://" in str(location) else Path(location).absolute().as_uri()
+        address = Path(location).absolute().as_uri() if delta.is_local(location) else str(location)
         filesystem, root = pafs.FileSystem.from_uri(address)
         for folder in filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True)):
             day = None if folder.is_file else day_of(folder.base_name)

@@ -3,6 +3,7 @@
 from datetime import datetime
 from pathlib import Path
 
+from feedrank import delta
 from feedrank.data.validation.record import WAITING, day_text, load_record
 from feedrank.errors import DataError
 from feedrank.monitoring.alerts import Alert
@@ -11,9 +12,9 @@ VALIDATED = "validated"
 """Folder of the nightly validation, beside the interactions."""
 
 
-def day_alerts(interactions: Path | str, *, since: datetime) -> list[Alert]:
+def day_alerts(interactions: delta.Location, *, since: datetime) -> list[Alert]:
     """One for each day that is held or missing since then; none where interactions lie in an object store."""
-    if "://" in str(interactions):
+    if not delta.is_local(interactions):
         return []
     try:
         record = load_record(Path(interactions).with_name(VALIDATED))

@@ -30,5 +30,5 @@ def create_log(location: delta.Location) -> delta.Table:
 
 
 def _refuse_old_folder(location: delta.Location) -> None:
-    if "://" not in str(location) and any(parquet_files(day) for day in Path(location).glob(f"{schema.DATE}=*")):
+    if delta.is_local(location) and any(parquet_files(day) for day in Path(location).glob(f"{schema.DATE}=*")):
         raise DataError(f"{location}: a log of an earlier release; run `feedrank migrate`, which makes it a table")

@@ -12,25 +12,10 @@ from feedrank.cli.console import DEFAULT_RUN, run_config
 from feedrank.cli.pipelines import _in_run
 from feedrank.config import Config, load_config
 from feedrank.config.data import DataConfig, GeneratorConfig
-from feedrank.evaluation.evaluate import Evaluation, Metrics, RocCurve
 from feedrank.model.bundle import load_bundle
+from tests.promotion.promotion_world import EVALUATION
 
 CONFIG = Path(__file__).parents[2] / "config"
-METRICS = Metrics(
-    rows=9,
-    gauc=0.7,
-    gauc_users=5,
-    normalized_entropy=0.9,
-    auc=0.8,
-    log_loss=0.3,
-    precision_at_10=0.2,
-    ndcg_at_10=0.3,
-    calibration_error=0.01,
-    users_at_10=5,
-)
-EVALUATION = Evaluation(
-    ranker=METRICS, slices={}, baselines={}, oracle=None, gates=[], roc=RocCurve(fpr=[], tpr=[], threshold=[])
-)
 
 
 @pytest.fixture(autouse=True)
