@@ -70,7 +70,7 @@ def test_an_upgrade_and_its_rollback_which_leave_the_served_version(cluster: Clu
 
     assert failed_during(cluster, "load-upgrade", there_and_back) == 0
     assert cluster.served_version() == version
-    assert "max_instances: 256" in cluster.get("configmap", f"{RELEASE}-config")["data"]["serving_config.yaml"]
+    assert "max_instances: 256" in cluster.get("configmap", f"{RELEASE}-jobs")["data"]["serving_config.yaml"]
 
 
 def test_the_end_of_a_pod(cluster: Cluster) -> None:

@@ -16,7 +16,7 @@ EVERY_PROFILE = pytest.mark.parametrize("profile", PROFILES)
 
 def config_of(manifests: list[dict[str, Any]], folder: Path) -> Config:
     """The configuration as the pods of a release read it."""
-    for name, text in only(manifests, "ConfigMap", "feedrank-config")["data"].items():
+    for name, text in only(manifests, "ConfigMap", "feedrank-jobs")["data"].items():
         (folder / name).write_text(text, encoding="utf-8")
     return load_config(folder, environ={})
 
@@ -224,13 +224,26 @@ def test_versions_on_s3_are_fetched_by_the_predictors_own_image_and_identity() -
 
 
 def test_predictor_restarts_for_its_own_configuration_only() -> None:
-    def config_sum(*options: str) -> str:
-        service = only(rendered("default", *options), "InferenceService", "feedrank")
-        annotation: str = service["spec"]["predictor"]["annotations"]["feedrank/config"]
-        return annotation
+    def predictor(*options: str) -> dict[str, Any]:
+        spec: dict[str, Any] = only(rendered("default", *options), "InferenceService", "feedrank")["spec"]["predictor"]
+        return spec
 
-    assert config_sum("--set=config.monitoring.history_days=10") == config_sum()
-    assert config_sum("--set=config.serving.workers=2") != config_sum()
+    assert predictor("--set=config.monitoring.history_days=10") == predictor()
+    assert predictor("--set=config.serving.workers=2") != predictor()
+
+
+@EVERY_PROFILE
+def test_the_predictor_carries_the_configuration_of_the_jobs(profile: str, tmp_path: Path) -> None:
+    manifests = rendered(profile)
+    predictor = only(manifests, "InferenceService", "feedrank")["spec"]["predictor"]
+    (volume,) = [volume for volume in predictor["volumes"] if volume["name"] == "config"]
+    for item in volume["downwardAPI"]["items"]:
+        annotation = item["fieldRef"]["fieldPath"].removeprefix("metadata.annotations['").removesuffix("']")
+        (tmp_path / item["path"]).write_text(predictor["annotations"][annotation], encoding="utf-8")
+    carried = load_config(tmp_path, environ={})
+    (tmp_path / "jobs").mkdir()
+    jobs = config_of(manifests, tmp_path / "jobs")
+    assert (carried.serving, carried.model) == (jobs.serving, jobs.model)
 
 
 def test_a_changed_job_gets_another_name() -> None:

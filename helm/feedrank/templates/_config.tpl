@@ -36,7 +36,7 @@ pipelines:
     name: {{ .Release.Name | quote }}
     namespace: {{ .Release.Namespace | quote }}
   service_account: {{ .Values.pipelines.runnerServiceAccount }}
-  config_map: {{ .Release.Name }}-config
+  config_map: {{ .Release.Name }}-jobs
   volume:
     claim: {{ include "feedrank.dataClaim" . }}
   secrets: {{ mustMerge (include "feedrank.tokenSecrets" . | fromYaml) (include "feedrank.s3Secrets" . | fromYaml) (include "feedrank.alertSecrets" . | fromYaml) | toJson }}
@@ -55,11 +55,6 @@ pipelines:
 {{- $derived := get (include "feedrank.derivedConfig" $root | fromYaml) $name | default dict -}}
 {{- $given := get $root.Values.config $name | default dict | deepCopy -}}
 {{- mustMergeOverwrite $defaults $derived $given | toYaml -}}
-{{- end }}
-
-{{/* Changes when the predictor must restart to take its configuration. */}}
-{{- define "feedrank.predictorConfigSum" -}}
-{{- cat (include "feedrank.configFile" (list . "serving")) (include "feedrank.configFile" (list . "model")) | sha256sum | trunc 16 -}}
 {{- end }}
 
 {{/* Long enough for a change of the served model and for its undoing, at the largest number of replicas. */}}

@@ -236,7 +236,7 @@ failedJobsHistoryLimit: 3
 {{- define "feedrank.stepVolumes" -}}
 - name: config
   configMap:
-    name: {{ .Release.Name }}-config
+    name: {{ .Release.Name }}-jobs
 - name: data
   persistentVolumeClaim:
     claimName: {{ include "feedrank.dataClaim" . }}
