@@ -1,6 +1,6 @@
-"""The predictor's wall clock.
+"""The predictor's clocks.
 
-A rehearsal (the simulation, a benchmark of a month) plays days in minutes: it keeps the time in a `ClockFile`, and the
+A rehearsal (the simulation, the benchmark of a month) plays days in minutes: it keeps the time in a `ClockFile`, and a
 predictor that finds the file's name in FEEDRANK_CLOCK goes by it.
 """
 
@@ -42,6 +42,25 @@ def wall_clock() -> Callable[[], int]:
     """What tells the time in microseconds since 1970 UTC: the system's clock, unless the environment names another."""
     named = os.environ.get(CLOCK_VARIABLE)
     return ClockFile(Path(named)).now_us if named else _system_us
+
+
+def steady_clock() -> Callable[[], float]:
+    """What tells how long something has waited, in seconds: `time.monotonic`, and what a named clock moves forward."""
+    named = os.environ.get(CLOCK_VARIABLE)
+    return _SteadyClock(ClockFile(Path(named))).seconds if named else time.monotonic
+
+
+class _SteadyClock:
+    """Never goes back, whatever its clock does."""
+
+    def __init__(self, clock: ClockFile) -> None:
+        self._clock, self._latest_us, self._passed_us = clock, clock.now_us(), 0
+
+    def seconds(self) -> float:
+        now_us = self._clock.now_us()
+        self._passed_us += max(now_us - self._latest_us, 0)
+        self._latest_us = now_us
+        return time.monotonic() + self._passed_us / 1e6
 
 
 def _system_us() -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from feedrank.clock import steady_clock
 from feedrank.prediction_log import spool
 from feedrank.prediction_log.commits import in_commits, write
 
@@ -53,17 +54,18 @@ class Compactor:
 
     def __init__(self, root: Path, own: Path, location: str, pace: Pace) -> None:
         self._root, self._own, self._location, self._pace = root, own, location, pace
-        self._committed = time.monotonic()
+        self._seconds = steady_clock()
+        self._committed = self._seconds()
         self.progress = Progress()
 
     def commit_own(self, *, at_once: bool) -> None:
         """Commits what the living predictor has closed, if it is time."""
         files = spool.closed_files(self._own)
-        waited = time.monotonic() - self._committed
+        waited = self._seconds() - self._committed
         many = sum(file.stat().st_size for file in files) >= self._pace.max_bytes
         if at_once or many or waited >= self._pace.interval_seconds:
             self._commit(files)
-            self._committed = time.monotonic()
+            self._committed = self._seconds()
 
     def commit_dead(self) -> None:
         """Takes over the folders of dead predictors."""

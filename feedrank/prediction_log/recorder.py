@@ -16,6 +16,7 @@ from typing import IO
 
 import pyarrow as pa
 
+from feedrank.clock import steady_clock
 from feedrank.config.serving import LogConfig
 from feedrank.prediction_log import spool
 from feedrank.prediction_log.buffers import RequestBuffer
@@ -69,7 +70,8 @@ class PredictionLog:
         self._filled: deque[RequestBuffer] = deque()
         self._empty: deque[RequestBuffer] = deque([RequestBuffer()], maxlen=SPARE_BUFFERS)
         self._requests = self._spooled = self._rows_queued = self._rows_dropped = 0
-        self._file_opened = self._measured = time.monotonic()
+        self._seconds = steady_clock()
+        self._file_opened, self._measured = self._seconds(), time.monotonic()
         self._spool = spool.Measure()
         self._spool_error: str | None = None
         self._compactor = CompactorProcess(self._root, self._boot, config)
@@ -152,7 +154,7 @@ class PredictionLog:
             while self._filled:
                 buffer = self._filled[0]
                 if not self._writer.rows:
-                    self._file_opened = time.monotonic()
+                    self._file_opened = self._seconds()
                 self._writer.append(buffer.batch(first_counter=self._spooled))
                 self._filled.popleft()
                 self._spooled += buffer.requests
@@ -170,14 +172,13 @@ class PredictionLog:
         return True
 
     def _maintain(self) -> None:
-        now = time.monotonic()
-        due = now - self._file_opened >= self._config.file_interval_seconds
+        due = self._seconds() - self._file_opened >= self._config.file_interval_seconds
         try:
             if self._writer.rows and (due or self._writer.rows >= self._config.file_max_rows):
                 self._writer.close_file()
         except OSError as error:
             self._spool_error = f"spool: {error}"
-        if now - self._measured >= MEASURE_SECONDS:
+        if (now := time.monotonic()) - self._measured >= MEASURE_SECONDS:
             self._measured = now
             self._measure()
 
