@@ -22,10 +22,12 @@ import httpx
 from benchmarks.month.clock import MonthClock
 from benchmarks.month.schedule import backoff_limit
 from benchmarks.month.told import Told
+from feedrank.features.snapshot import load_info
 from feedrank.simulation.predictor import free_port
 
 PROJECT = Path(__file__).parents[2]
 DEADLINE_SECONDS = 120.0
+SNAPSHOT_SECONDS = 30.0
 POLL_SECONDS = 0.1
 
 
@@ -168,8 +170,9 @@ class Platform:
         return self._until(lambda: self.health().get("status") in ("healthy", "degraded"))
 
     def wait_for_snapshot(self) -> None:
-        """Two looks of the predictor for what was published."""
-        time.sleep(4.0)
+        """Until the predictor uses what is published, or has had the time for it."""
+        published = load_info(self.online / "current").cutoff.isoformat()
+        self._until(lambda: self.health().get("snapshot_cutoff") == published, seconds=SNAPSHOT_SECONDS)
 
     def wait_logged(self) -> None:
         """Lets the minutes pass after which the predictor has logged all that it answered."""
