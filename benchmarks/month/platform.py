@@ -29,6 +29,10 @@ PROJECT = Path(__file__).parents[2]
 DEADLINE_SECONDS = 120.0
 SNAPSHOT_SECONDS = 30.0
 POLL_SECONDS = 0.1
+FILE_SECONDS = 0.3
+"""In which the predictor sees that a file of its log is due."""
+COMMIT_SECONDS = 61
+"""More than a commit of the log waits for."""
 
 
 @dataclass(frozen=True)
@@ -176,9 +180,10 @@ class Platform:
 
     def wait_logged(self) -> None:
         """Lets the minutes pass after which the predictor has logged all that it answered."""
-        for _ in range(20):
-            self.clock.reach_later(seconds=40)
-            if self._until(lambda: not self.pending_rows(), seconds=1.0):
+        for _ in range(10):
+            time.sleep(FILE_SECONDS)
+            self.clock.reach_later(seconds=COMMIT_SECONDS)
+            if self._until(lambda: not self.pending_rows(), seconds=5.0):
                 return
 
     def pending_rows(self) -> int:

@@ -209,14 +209,16 @@ class Story:
         self._full = False
 
     def _restart_without_store(self) -> None:
-        """Nobody sees the published features; the new predictor must serve nevertheless."""
+        """The place of the published features can't be read; the new predictor must serve nevertheless."""
         self.platform.stop_predictor()
         self._away().parent.mkdir(exist_ok=True)
         self.platform.online.rename(self._away())
+        self.platform.online.touch()
         self.platform.start_predictor()
         self._must_be_ready()
 
     def _store_is_back(self) -> None:
+        self.platform.online.unlink()
         self._away().rename(self.platform.online)
         self.platform.wait_for_snapshot()
 
