@@ -292,6 +292,30 @@ class Registry:
             self._client.delete_run(version.run_id)
         return freed
 
+    def logged_bundles(self) -> list[tuple[str, Any]]:
+        """A name, and MLflow's repository of the artifacts, of every model that was logged, be it a version or not.
+
+        Raises:
+            RegistryError: MLflow can't be reached.
+        """
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        versions = {version.run_id: version.model_version for version in self.versions()}
+        with self._asking("the logged models can't be listed"):
+            page = self._client.search_logged_models([self._experiment_id])
+            models = list(page)
+            while page.token:
+                page = self._client.search_logged_models([self._experiment_id], page_token=page.token)
+                models += page
+            uri = self.config.tracking_uri
+            return [
+                (
+                    f"{versions.get(model.source_run_id or '') or 'no version'}, {model.model_id}",
+                    get_artifact_repository(model.artifact_location, tracking_uri=uri),
+                )
+                for model in models
+            ]
+
     def add_file(self, run_id: str, name: str, text: str) -> None:
         """Adds a text file to the artifacts of a version's run.
 

@@ -18,16 +18,16 @@ def _aside(path: Path, suffix: str) -> Path:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
     """Holds the only right to write `path`; the operating system frees it when the process dies.
 
     Raises:
-        StorageError: another run holds it.
+        StorageError: another run holds it, for so long already.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(_aside(path, "lock"))
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait_seconds)
     except filelock.Timeout as error:
         raise StorageError(f"{path}: another run is writing it; wait for it to end, then try again") from error
     try:

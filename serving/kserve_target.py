@@ -64,6 +64,11 @@ class InferenceServiceTarget:
         if self._store is not None:
             self._store.upload(self.folders.folder(version.model_version))
 
+    def renew(self, model_version: str) -> None:
+        """See `ServingTarget`. Pods that fetched the version from a store have the old one until they restart."""
+        if self._store is not None and self._store.has(model_version):
+            self._store.upload(self.folders.folder(model_version))
+
     def switch(self, model_version: str | None) -> None:
         """See `ServingTarget`."""
         if model_version is not None and not self.folders.folder(model_version).is_dir():

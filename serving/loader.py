@@ -17,9 +17,10 @@ import filelock
 
 from feedrank.config.serving import ReloadConfig
 from feedrank.errors import FeedrankError
+from feedrank.model.bundle import CHECKSUMS_FILE
 from serving.online_snapshot import OnlineSnapshot
 from serving.served_model import ServedModel, read
-from serving.sources import RegistrySource, Revision, SnapshotSource, Source
+from serving.sources import SNAPSHOT_FILE, RegistrySource, Revision, SnapshotSource, Source
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,23 @@ class Loaded:
     model: ServedModel
     key: str
     loaded_at: datetime
+
+
+@dataclass(frozen=True)
+class _Build:
+    """The file of a model, and when what it was made of was changed last."""
+
+    path: Path
+    sources: tuple[tuple[Path, int], ...]
+
+    @staticmethod
+    def of(path: Path, model: Revision, snapshot: Revision | None) -> "_Build":
+        files = [model.directory / CHECKSUMS_FILE]
+        files += [] if snapshot is None else [snapshot.directory / SNAPSHOT_FILE]
+        return _Build(path, tuple((file, _mtime(file)) for file in files))
+
+    def is_up_to_date(self) -> bool:
+        return all(_mtime(file) == changed for file, changed in self.sources)
 
 
 class ModelLoader:
@@ -62,8 +80,8 @@ class ModelLoader:
             self._online = OnlineSnapshot(snapshot, max_backoff_seconds=backoff, on_failure=lambda: on_reload(False))
         self._config = config
         self._runtime = runtime
-        self._built: list[Path] = []
-        """Files of the served model and of the one before, which a rollback finds ready."""
+        self._built: list[_Build] = []
+        """Of the served model, and of the one before, which a rollback finds ready."""
         self._on_reload = on_reload
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -141,6 +159,7 @@ class ModelLoader:
         return False
 
     def _refresh(self, *, now: bool) -> bool:
+        self._remove_outdated()
         model = self._model.revision()
         failed: dict[Revision, str] = {}
         for snapshot in [None] if self._online is None else self._online.candidates(now=now):
@@ -168,7 +187,8 @@ class ModelLoader:
                 self._build(model, snapshot, path)
             served = read(path)
         self.current = Loaded(served, key, datetime.now(UTC))
-        self._built = [path, *(built for built in self._built if built != path)][:KEPT_BUILDS]
+        earlier = [build for build in self._built if build.path != path]
+        self._built = [_Build.of(path, model, snapshot), *earlier][:KEPT_BUILDS]
         self._remove_others()
         logger.info(
             "model loaded",
@@ -200,9 +220,16 @@ class ModelLoader:
         if done.returncode:
             raise UnusableModelError(_reason(done))
 
+    def _remove_outdated(self) -> None:
+        """A model whose folder has changed, as by `feedrank erase`, is not one that a rollback goes back to."""
+        useful = [build for build in self._built[1:] if build.is_up_to_date()]
+        if self._built[1:] != useful:
+            self._built[1:] = useful
+            self._remove_others()
+
     def _remove_others(self) -> None:
         for other in self._runtime.glob("*.model"):
-            if other not in self._built:
+            if other not in {build.path for build in self._built}:
                 other.unlink(missing_ok=True)
 
 

@@ -104,7 +104,8 @@ class RegistrySource:
             os.utime(target)
         except (MlflowException, OSError, ValueError) as error:
             raise RegistryError(f"{self.uri}: can't be fetched from the registry ({error})") from error
-        return Revision(find_bundle(target.resolve()), f"{name}/{version}")
+        bundle = find_bundle(target.resolve())
+        return Revision(bundle, f"{name}/{version}:{_file_key(bundle / CHECKSUMS_FILE)}")
 
 
 def keep_latest(folder: Path, *, count: int) -> None:

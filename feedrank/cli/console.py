@@ -22,6 +22,7 @@ errors = Console(stderr=True, markup=False, emoji=False)
 
 # What belongs to a run and, unless it is configured, lies in the folder of one that is not the default run.
 OF_A_RUN = {
+    "data.ingest.erased_users": "{}/erased-users.json",
     "model.registry.tracking_uri": "sqlite:///{}/mlflow.db",
     "promotion.state_directory": "{}/promotion",
     "promotion.target.directory": "{}/served",
@@ -31,8 +32,8 @@ DEFAULT_RUN = Path("runs/local")
 
 
 def run_overrides(run_dir: Path) -> dict[str, str]:
-    """Registry, journal and served versions of a run: in its own folder, so that feeds don't mix; as configured, if
-    they are configured, or for the default run."""
+    """Registry, journal, served versions and erased users of a run: in its own folder, so that feeds don't mix; as
+    configured, if they are configured, or for the default run."""
     if run_dir.resolve() == DEFAULT_RUN.resolve():
         return {}
     configured, default = load_config(), Config()
@@ -44,7 +45,7 @@ def run_overrides(run_dir: Path) -> dict[str, str]:
 
 
 def run_config(run_dir: Path) -> Config:
-    """The configuration with registry, journal and served versions of a run."""
+    """The configuration with registry, journal, served versions and erased users of a run."""
     return load_config(overrides=run_overrides(run_dir), source="--run-dir")
 
 

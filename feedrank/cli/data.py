@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from feedrank import schema, stages
-from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, progress_bar, timed
+from feedrank.cli.console import DEFAULT_RUN, RunDirectory, console, progress_bar, run_config, timed
 from feedrank.cli.on_cluster import on_cluster
 from feedrank.config import load_config
 from feedrank.features.snapshot import publish_snapshot
@@ -45,7 +45,7 @@ def ingest(
         return
     with timed("ingested"):
         summary = ingest_files(
-            inputs, output=run_dir / "interactions", mapping=mapping, config=load_config().data.ingest
+            inputs, output=run_dir / "interactions", mapping=mapping, config=run_config(run_dir).data.ingest
         )
     console.print_json(summary.model_dump_json())
     _print_warnings(summary.warnings)

@@ -2,6 +2,7 @@
 
 import zoneinfo
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -22,6 +23,10 @@ NANOSECONDS: dict[str, int] = {
 class IngestConfig(Section):
     """How foreign interaction files are read."""
 
+    erased_users: Path = Field(
+        default=Path("runs/erased-users.json"),
+        description="list of users whose rows are refused; `feedrank erase` keeps it",
+    )
     chunk_rows: int = Field(default=1_000_000, ge=1, description="rows held in memory at a time")
     block_mb: int = Field(default=64, ge=1, description="text of CSV and JSON files that is parsed at a time")
     max_unreadable_share: float = Field(

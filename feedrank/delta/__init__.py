@@ -3,6 +3,7 @@
 The only package that imports `deltalake`, and only where a table is used: the predictor's process never does.
 """
 
+from feedrank.delta.erasing import Purged, Rows, commits, erase_rows, files_with, readable
 from feedrank.delta.files import DataFile, data_files, write_files
 from feedrank.delta.layout import NOTHING, Commit, DayFiles, Layout, Merged, Note
 from feedrank.delta.snapshot import Snapshot, text
@@ -18,17 +19,23 @@ __all__ = [
     "Location",
     "Merged",
     "Note",
+    "Purged",
+    "Rows",
     "Snapshot",
     "Table",
+    "commits",
     "convert",
     "create_table",
     "data_files",
+    "erase_rows",
     "errors",
     "file_system",
+    "files_with",
     "in_days",
     "is_local",
     "is_table",
     "open_table",
+    "readable",
     "text",
     "write_files",
 ]

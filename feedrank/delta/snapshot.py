@@ -61,6 +61,11 @@ class Snapshot:
         """Its files, relative to it."""
         return self._files["path"].to_pylist()
 
+    def replaced(self) -> list[str]:
+        """Files that only earlier versions hold, as far back as the log says."""
+        with errors(self.location):
+            return self._handle.vacuum(retention_hours=0, dry_run=True, enforce_retention_duration=False)
+
     def paths_of(self, days: Iterable[date]) -> list[str]:
         """The files of these days."""
         of_days = pc.is_in(self._files[DATE], pa.array(sorted(days), pa.date32()))

@@ -92,7 +92,7 @@ def errors(location: Location, version: int | None = None) -> Iterator[None]:
         snapshot = "" if version is None else f", version {version},"
         raise DataError(
             f"{location}{snapshot} can't be read ({_first(error)}); a file of it is damaged or gone (a vacuum takes "
-            "those of earlier versions: take a later one)"
+            "those of earlier versions, an erasure those with rows of the erased user: take a later one)"
         ) from error
     except OSError as error:
         if error.errno == errno.ENOSPC:

@@ -72,7 +72,7 @@ def create_table(location: Location, *, layout: Layout, note: Note = NOTHING) ->
             layout.stored,
             mode="ignore",
             partition_by=[DATE],
-            configuration={"delta.logRetentionDuration": KEPT_HISTORY},
+            configuration=_settings(layout),
             storage_options=options(location),
             commit_properties=note.properties(),
         )
@@ -98,7 +98,7 @@ def convert(folder: Location, *, layout: Layout, note: Note = NOTHING) -> "Table
             Schema.from_arrow(layout.stored),
             found,
             partition_by=[DATE],
-            configuration={"delta.logRetentionDuration": KEPT_HISTORY},
+            configuration=_settings(layout),
             storage_options=options(folder),
             commit_properties=note.properties(),
         )
@@ -126,8 +126,17 @@ class Table(Snapshot):
             files = list(write_files(tables, layout=layout, files=self.files))
         return table.commit(files, note=note)
 
-    def commit(self, added: Sequence[DataFile], *, removed: Sequence[str] = (), note: Note = NOTHING) -> "Table":
+    def commit(
+        self,
+        added: Sequence[DataFile],
+        *,
+        removed: Sequence[str] = (),
+        note: Note = NOTHING,
+        beside_appends: bool = False,
+    ) -> "Table":
         """Makes files part of the table and takes others (their paths) out of it, in one commit.
+
+        With `beside_appends` it doesn't matter what others have added to the days of the removed files since.
 
         Raises:
             StorageError: another writer changed a day of the removed files since this snapshot, or committed the same
@@ -147,7 +156,9 @@ class Table(Snapshot):
             newest = Table(self.location, handle)
             done = None if note.transaction is None else newest.transaction(note.transaction[0])
             again = note.transaction is not None and done is not None and done >= note.transaction[1]
-            if again or {*newest.paths_of(days)} != {*self.paths_of(days)}:
+            there = {*newest.paths_of(days)}
+            changed = not {*removed} <= there if beside_appends else there != {*self.paths_of(days)}
+            if again or changed:
                 raise StorageError(f"{self.location}: another run wrote the same rows meanwhile; try again")
             handle.create_write_transaction(
                 actions, "append", newest.schema, [DATE], commit_properties=note.properties()
@@ -267,6 +278,11 @@ class Table(Snapshot):
                 else:
                     return Table(self.location, handle), result
         raise AssertionError
+
+
+def _settings(layout: Layout) -> Mapping[str, str | None]:
+    """Of a table: the log, which stays, has no statistics but those of the time, so no user's id either."""
+    return {"delta.logRetentionDuration": KEPT_HISTORY, "delta.dataSkippingStatsColumns": layout.day_of}
 
 
 def _added(file: DataFile, *, now: int = 0) -> "AddAction":

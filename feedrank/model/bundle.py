@@ -211,7 +211,7 @@ def write_metadata(directory: Path, metadata: ModelMetadata) -> None:
 
 def seal(directory: Path) -> None:
     """Writes the checksums of all files of a bundle; a bundle without them is refused as half-written."""
-    sums = {str(file.relative_to(directory)): _sha256(file) for file in _files(directory)}
+    sums = {str(file.relative_to(directory)): sha256(file) for file in _files(directory)}
     storage.write_text(directory / CHECKSUMS_FILE, json.dumps(sums, indent=2, sort_keys=True))
 
 
@@ -262,7 +262,7 @@ def verify(directory: Path) -> None:
         file = directory / name
         if not file.is_file():
             raise BundleError(f"{file}: missing from the model bundle; copy it again")
-        if _sha256(file) != checksum:
+        if sha256(file) != checksum:
             raise BundleError(f"{file}: differs from its checksum, so it is truncated or changed; copy it again")
 
 
@@ -280,6 +280,7 @@ def _files(directory: Path) -> list[Path]:
     return sorted(f for f in directory.rglob("*") if f.is_file() and f.name != CHECKSUMS_FILE)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The checksum of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

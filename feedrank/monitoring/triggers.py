@@ -86,7 +86,7 @@ class RetrainingLog:
         with self._locked():
             self._bury_crashed(now)
             obstacle = (
-                self._running(now)
+                self.under_way(now)
                 or ("" if force and who else self._broken_feedback())
                 or ("" if force else self._cooling_down(now))
             )
@@ -158,7 +158,8 @@ class RetrainingLog:
         requests = [event for event in events if event.event == "requested" and event.request_id not in finished]
         return requests[-1] if requests else None
 
-    def _running(self, now: datetime) -> str:
+    def under_way(self, now: datetime) -> str:
+        """Which retraining runs, and since when; "" if none does."""
         request, lease = self._open_request(), timedelta(hours=self._config.lease_hours)
         if request is not None and now - request.at < lease:
             return f"retraining {request.request_id} runs since {request.at:%Y-%m-%d %H:%M} UTC"

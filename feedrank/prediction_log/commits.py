@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feedrank import delta, schema
+from feedrank.erasure.refused import Door
 from feedrank.prediction_log import spool
 from feedrank.prediction_log.rows import log_rows
 from feedrank.prediction_log.spool_files import read_file
@@ -24,6 +25,9 @@ class Written:
     """What became of some spool files."""
 
     rows: int = 0
+    """That need the spool no more: they are in the log, or refused."""
+    refused: int = 0
+    """Of users who were erased."""
     damaged: dict[Path, str] = field(default_factory=dict)
     """What can't be read of which file."""
 
@@ -46,17 +50,22 @@ def in_commits(files: Sequence[Path], *, max_bytes: int) -> Iterator[list[Path]]
 def write(files: Sequence[Path], location: delta.Location) -> Written:
     """Adds the rows of files of one process to the log and deletes the files; damaged ones are kept aside.
 
+    The rows of erased users are refused, by the list in the folder of the log.
+
     Raises:
         FeedrankError, OSError: nothing was added, or all of it and the files are still there; call it again.
     """
-    boot, written = files[0].parent.name, Written()
+    boot, written, refused = files[0].parent.name, Written(), Door(location).read()
     log = create_log(location)
     done = log.transaction(boot)
     known: list[pa.Table] = []
     fresh: list[pa.Table] = []
     for file in files:
         table = _rows_of(file, boot=boot, damaged=written.damaged)
-        (known if done is not None and _number(file) <= done else fresh).append(table)
+        erased = refused.rows(table[schema.USER_ID])
+        written.refused += int(erased.sum())
+        kept = table.filter(pa.array(~erased)) if erased.any() else table
+        (known if done is not None and _number(file) <= done else fresh).append(kept)
     late = _not_logged(pa.concat_tables(known), log) if known else schema.PREDICTION_LOG.empty_table()
     if late.num_rows:
         log.append(late, layout=LAYOUT)
@@ -68,7 +77,7 @@ def write(files: Sequence[Path], location: delta.Location) -> Written:
             file.rename(file.with_suffix(spool.DAMAGED_SUFFIX))
         else:
             file.unlink(missing_ok=True)
-    written.rows = late.num_rows + new.num_rows
+    written.rows = late.num_rows + new.num_rows + written.refused
     return written
 
 

@@ -67,6 +67,10 @@ class ServingTarget(Protocol):
         """
         ...
 
+    def renew(self, model_version: str) -> None:
+        """Takes over what has changed in the folder of a staged version."""
+        ...
+
     def switch(self, model_version: str | None) -> None:
         """Makes a staged version (None: nothing) the served one, all or nothing."""
         ...
@@ -159,6 +163,9 @@ class LocalTarget:
     def stage(self, bundle: Path, version: Version) -> None:
         """See `ServingTarget`."""
         self.folders.stage(bundle, version)
+
+    def renew(self, model_version: str) -> None:
+        """See `ServingTarget`. The predictor follows by itself."""
 
     def switch(self, model_version: str | None) -> None:
         """See `ServingTarget`."""

@@ -13,9 +13,6 @@ from feedrank.data.split import Split, hold_out, save_split
 from feedrank.model.bundle import SNAPSHOT_FOLDER
 from feedrank.tables import US_PER_DAY, date_range, read_partitioned, timestamps_us, write_partitioned
 
-EARLIER_SELF = 10**12
-"""Added to a user's id in rows from before the recent days."""
-
 
 def chosen_rows(features: pa.Table, *, window: RetrainingConfig, seed: int) -> pa.Table:
     """The rows of the last `recent_days` and so many random older ones that they are `replay_share` of all.
@@ -33,7 +30,7 @@ def chosen_rows(features: pa.Table, *, window: RetrainingConfig, seed: int) -> p
     rows = np.union1d([0, *older], np.arange(first_recent, len(times))).astype(np.int64)
     chosen = features.take(pa.array(rows))
     ids = chosen[schema.USER_ID].to_numpy()
-    selves = pa.array(np.where(rows < first_recent, ids + EARLIER_SELF, ids))
+    selves = pa.array(np.where(rows < first_recent, ids + schema.EARLIER_SELF, ids))
     return chosen.set_column(chosen.schema.get_field_index(schema.USER_ID), schema.USER_ID, selves)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from feedrank import storage
 from feedrank.config import Config
 from feedrank.data.validation.record import load_record
+from feedrank.erasure.run import finish_erasure
 from feedrank.errors import FeedrankError
 from feedrank.project import project_module
 from feedrank.promotion.promote import Promoter
@@ -63,6 +64,7 @@ def _steps(run_dir: Path, *, config: Config, now: datetime, warnings: list[str])
             location, name=name, config=upkeep.interactions, today=today, waiting=waiting, versions=learned_from
         )
 
+    yield "erasure", partial(finish_erasure, run_dir, config=config, now=now)
     yield "prediction log", log
     for folder in ("interactions", "interactions/_quarantine", "validated/clean", "validated/quarantine"):
         yield folder, partial(table, folder)

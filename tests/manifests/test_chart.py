@@ -160,6 +160,7 @@ def test_the_configuration_differs_from_the_defaults_only_where_the_chart_says_s
     defaults = load_config(render.ROOT / "config", environ={}).model_dump(mode="json")
     paths = {op["path"] for op in render.patch_operations(defaults, given)}
     assert paths == {
+        "/data/ingest/erased_users",
         "/model/registry/tracking_uri",
         "/monitoring/performance/metrics_url",
         "/monitoring/retraining/cron_job",

@@ -23,6 +23,7 @@ COMMANDS = {
     "promote": ["feedrank", "promote"],
     "retrain": ["feedrank", "retrain", "--run-dir", "/data"],
     "accept-day": ["feedrank", "accept-day", "--run-dir", "/data"],
+    "erase": ["feedrank", "erase", "--run-dir", "/data"],
 }
 OF_MODELS = ("rollback", "promote", "retrain")
 
@@ -142,7 +143,7 @@ def test_the_notes_of_a_release_name_its_own_cron_jobs() -> None:
     notes = (ROOT / "helm" / "feedrank" / "templates" / "NOTES.txt").read_text(encoding="utf-8")
     named = set(re.findall(r"--from=cronjob/\{\{ .Release.Name \}\}-(\S+)", notes))
     there = {m["metadata"]["name"].removeprefix("feedrank-") for m in helm_template() if m["kind"] == "CronJob"}
-    named |= set(re.findall(r"feedrank (\S+) DATE", notes))
+    named |= set(re.findall(r"feedrank (\S+) (?:DATE|--user)", notes))
     assert named == there - {"retraining"}, "people start retrain, which waits for nothing"
     assert "feedrank rollback --kube-context" in notes
 

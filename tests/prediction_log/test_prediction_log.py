@@ -19,6 +19,9 @@ from hypothesis import strategies as st
 
 from feedrank import delta, schema
 from feedrank.config.serving import LogConfig
+from feedrank.erasure.person import People
+from feedrank.erasure.refused import Door
+from feedrank.erasure.spool import erase_spooled, left_spooled
 from feedrank.errors import DataError, FeedrankError
 from feedrank.prediction_log import PredictionLog, export_csv, read_log
 from feedrank.prediction_log.buffers import MAX_REQUESTS, RequestBuffer
@@ -382,3 +385,27 @@ def test_the_csv_has_the_logs_columns_and_the_features_as_json(tmp_path):
     assert list(features) == list(schema.FEATURES)
     assert (features[schema.USER_INTERACTION_COUNT], features[schema.DEVICE_DESKTOP]) == (7, 1)
     assert export_csv(tmp_path / "log", tmp_path / "out.csv", start=NOON + timedelta(hours=1)) == 3
+
+
+def test_rows_of_erased_users_never_reach_the_log_and_wait_for_nobody(tmp_path):
+    settings = config(tmp_path, commit_interval_seconds=0.1, file_interval_seconds=0.1)
+    Door(settings.directory).refuse([7])
+    log = PredictionLog(settings)
+    for user in (7, 8):
+        record(log, ranking(user_id=user))
+    status = log.close(timeout_seconds=30)
+    assert (status.rows_pending, status.error) == (0, None)
+    assert set(read_log(settings.directory)[schema.USER_ID].to_pylist()) == {8}
+
+
+def test_an_erasure_takes_the_rows_out_of_the_spools_of_predictors_that_died(tmp_path):
+    settings, people = config(tmp_path), People.of(["7"])
+    damaged = spooled(tmp_path, [ranking(user_id=7)], boot="damaged")
+    damaged.rename(damaged.with_suffix(".damaged"))
+    spooled(tmp_path, [ranking(user_id=7), ranking(user_id=8)])
+    Door(settings.directory).refuse(people.numbers)
+    assert sum(left.rows for left in left_spooled(settings, people)) == 2
+    (erased,) = erase_spooled(settings, people)
+    assert erased.rows == 2 and not list(left_spooled(settings, people))
+    assert set(read_log(settings.directory)[schema.USER_ID].to_pylist()) == {8}
+    assert not list(erase_spooled(settings, people)), "nothing is left to do"

@@ -18,7 +18,7 @@ from feedrank.monitoring.triggers import RetrainingLog
 from feedrank.promotion.promote import BETTER_TAG, REJECTED_TAG, Promoter
 from feedrank.promotion.retrain import RESULT_FILE, LocalRetrainings, RetrainingResult
 from feedrank.promotion.serving_target import LocalTarget
-from feedrank.promotion.window import EARLIER_SELF, chosen_rows
+from feedrank.promotion.window import chosen_rows
 from feedrank.registry import Registry
 from feedrank.tables import US_PER_DAY, date_range, read_partitioned, timestamps_us, write_partitioned
 
@@ -39,7 +39,9 @@ def test_the_window_holds_the_wanted_share_of_older_rows(replay_share):
     first_recent = 80 * US_PER_DAY
     is_older = timestamps_us(rows) < first_recent
     older = int(is_older.sum())
-    assert ((rows[schema.USER_ID].to_numpy() >= EARLIER_SELF) == is_older).all(), "old rows have users of their own"
+    assert ((rows[schema.USER_ID].to_numpy() >= schema.EARLIER_SELF) == is_older).all(), (
+        "old rows have users of their own"
+    )
     assert rows.num_rows - older == 20 * 50
     assert older / rows.num_rows == pytest.approx(replay_share, abs=0.01)
     assert timestamps_us(rows)[0] == 0, "the beginning of the history stays"

@@ -7,7 +7,7 @@ from feedrank.config import Config
 from feedrank.config.monitoring import MonitoringConfig, RetrainingConfig
 from feedrank.config.simulation import AudienceConfig, SimulationConfig
 from feedrank.data.generator import World
-from feedrank.promotion.window import EARLIER_SELF
+from feedrank.schema import EARLIER_SELF
 from feedrank.simulation.audience import Audience
 from feedrank.simulation.policies import RandomPolicy
 from feedrank.simulation.retraining import write_training_rows

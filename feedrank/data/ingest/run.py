@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from feedrank import delta
+from feedrank import delta, schema
 from feedrank.config.ingest import IngestConfig, Mapping
 from feedrank.data.ingest import quarantine
 from feedrank.data.ingest.files import InputFile, find_files
@@ -22,6 +22,8 @@ from feedrank.data.ingest.readers import read_pieces
 from feedrank.data.ingest.unread import from_first_unread, is_unread, reading_of, stamp
 from feedrank.data.ingest.versions import Outcome, Versions
 from feedrank.data.ingest_facts import APPLICATION, NO_FACTS, FileRead, facts_of
+from feedrank.erasure.person import Mask
+from feedrank.erasure.refused import NOBODY, Door, Refused
 from feedrank.errors import ConfigError, DataError
 from feedrank.interactions import LAYOUT, only_writer, refuse_old_folder
 
@@ -29,7 +31,7 @@ NONE_REJECTED = quarantine.SCHEMA.empty_table()
 
 
 class IngestSummary(BaseModel):
-    """What an ingestion did; counts are rows: read = added + updated + known + quarantined."""
+    """What an ingestion did; counts are rows: read = added + updated + known + quarantined + erased."""
 
     files: int
     files_unchanged: int
@@ -39,6 +41,8 @@ class IngestSummary(BaseModel):
     rows_updated: int
     rows_known: int
     rows_quarantined: int
+    rows_erased: int
+    """Of users who were erased; they are refused."""
     quarantine_reasons: dict[str, int]
     defaulted_columns: tuple[str, ...]
     naive_times: int
@@ -55,6 +59,7 @@ class IngestSummary(BaseModel):
             f"{self.rows_read:,} rows of {self.files - self.files_unchanged} files read, {self.files_unchanged} files "
             f"unchanged: {self.rows_added:,} added, {self.rows_updated:,} "
             f"updated, {self.rows_known:,} known, {self.rows_quarantined:,} in quarantine"
+            + (f", {self.rows_erased:,} of erased users refused" if self.rows_erased else "")
         )
 
 
@@ -64,7 +69,9 @@ class _Run:
 
     mapping: Mapping | None
     config: IngestConfig
+    refused: Refused = NOBODY
     read: int = 0
+    erased: int = 0
     naive_times: int = 0
     defaulted: set[str] = field(default_factory=set)
     from_files: set[str] = field(default_factory=set)
@@ -129,6 +136,7 @@ class _Ingestion:
     ) -> None:
         self._table, self._files, self._mapping, self._config = table, files, mapping, config
         self._facts = facts_of(table) or NO_FACTS
+        self._refused = Door.at(config.erased_users).read()
         reading = reading_of(mapping, config)
         self._stamps = {file.name: stamp(file, reading=reading) for file in files}
 
@@ -143,7 +151,7 @@ class _Ingestion:
 
     def _read(self, files: list[InputFile], *, commit_updates: bool) -> IngestSummary | None:
         """Reads files and commits what they say; None if they change interactions and were not to."""
-        run, versions = _Run(self._mapping, self._config), Versions(self._table)
+        run, versions = _Run(self._mapping, self._config, self._refused), Versions(self._table)
         try:
             for rows in _chunks(files, run, may_be_empty=len(files) < len(self._files)):
                 versions.add(rows)
@@ -191,6 +199,7 @@ class _Ingestion:
             rows_updated=outcome.updated,
             rows_known=outcome.known,
             rows_quarantined=rejected.num_rows,
+            rows_erased=run.erased,
             quarantine_reasons=dict(Counter(_kinds(rejected)).most_common()),
             defaulted_columns=tuple(sorted(run.defaulted)),
             naive_times=run.naive_times,
@@ -228,8 +237,14 @@ def _read(file: InputFile, run: _Run) -> Iterator[pa.Table]:
         run.naive_times += result.naive_times
         run.from_files |= result.from_file
         run.warnings += piece.warnings
-        run.rejected += _rejected(piece, result)
-        yield result.good
+        run.rejected += [_refuse(rows, run.refused.records(rows["record"]), run) for rows in _rejected(piece, result)]
+        yield _refuse(result.good, run.refused.rows(result.good[schema.USER_ID]), run)
+
+
+def _refuse(rows: pa.Table, erased: Mask, run: _Run) -> pa.Table:
+    """The rows without those of erased users, which are counted."""
+    run.erased += int(erased.sum())
+    return rows.filter(pa.array(~erased)) if erased.any() else rows
 
 
 def read_file(
@@ -282,7 +297,7 @@ def _check(files: Sequence[InputFile], run: _Run, rejected: pa.Table, outcome: O
             f"{rejected.num_rows} of {run.read} rows ({share:.1%}) can't be read, allowed are "
             f"{run.config.max_unreadable_share:.1%}; the first: {first['file']} row {first['row']}: {first['reason']}"
         )
-    told = outcome.added + outcome.updated + outcome.known + rejected.num_rows
+    told = outcome.added + outcome.updated + outcome.known + rejected.num_rows + run.erased
     if told != run.read:
         raise DataError(
             f"{run.read} rows were read and {told} are accounted for; nothing was written. Report this file"

@@ -10,6 +10,9 @@ serving:
   {{- if .Values.predictor.token.existingSecret }}
   token_file: /etc/feedrank-token/token
   {{- end }}
+data:
+  ingest:
+    erased_users: /data/erased-users.json
 model:
   registry:
     tracking_uri: {{ include "feedrank.mlflowUri" . }}
