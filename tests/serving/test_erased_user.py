@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import running
 from live_traffic import Traffic, copy
 
@@ -16,7 +17,9 @@ TEST_TIME = "2024-11-15T12:00:00Z"
 NOBODY = 10**9
 
 
-def test_the_user_is_unknown_within_seconds_and_no_build_keeps_the_vector(models: dict[str, Path], tmp_path: Path):
+def test_the_user_is_unknown_within_seconds_and_no_build_keeps_the_vector(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     user = int(np.load(models["v1.0.0"] / "arrays" / f"{USER_IDS}.npy")[3])
     people = People.of([str(user)])
     rows = delta.Rows((schema.USER_ID,), people.rows)
@@ -25,10 +28,11 @@ def test_the_user_is_unknown_within_seconds_and_no_build_keeps_the_vector(models
         copy(models[version], versions / version)
     publish_snapshot(models["v1.0.0"] / "snapshot", online)
     scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
     current = versions / "current"
     current.symlink_to("v1.0.1")
     options = ("--snapshot", str(online / "current"))
-    with running(tmp_path, current, *options, environment={"TMPDIR": str(scratch)}) as predictor:
+    with running(tmp_path, current, *options) as predictor:
         point_to(current, "v1.0.0")
         predictor.wait(lambda: predictor.health()["model_version"] == "v1.0.0")
 
