@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,6 @@ from feedrank.data.generator import generate
 from feedrank.data.ingest import IngestSummary, ingest
 from feedrank.data.validation import validate
 from feedrank.erasure.person import People
-from feedrank.evaluation.evaluate import Evaluation, Metrics, RocCurve
 from feedrank.features.snapshot import publish_snapshot
 from feedrank.model.bundle import SNAPSHOT_FOLDER
 from feedrank.monitoring.reference import FEATURE_SAMPLE
@@ -25,6 +24,7 @@ from feedrank.prediction_log.table import LAYOUT, create_log
 from feedrank.promotion.served import configured_promoter
 from feedrank.promotion.window import choose_window
 from feedrank.registry import Registry
+from tests.promotion.promotion_world import EVALUATION
 
 WHO = "reader-00037"
 """Has rows at all times, also bad ones."""
@@ -32,13 +32,6 @@ OTHER = "reader-00008"
 MAPPING = "columns: {user_id: {from: person, hash: true}, item_id: {from: item_id}}\n"
 GENERATOR = GeneratorConfig(num_users=40, num_items=60, num_interactions=3_000, end_date="2024-01-20")
 NOW = datetime(2024, 1, 21, 3, tzinfo=UTC)
-METRICS = Metrics(
-    rows=9, gauc=0.7, gauc_users=5, normalized_entropy=0.9, auc=0.8, log_loss=0.3, precision_at_10=0.2, ndcg_at_10=0.3,
-    calibration_error=0.01, users_at_10=5,
-)  # fmt: skip
-EVALUATION = Evaluation(
-    ranker=METRICS, slices={}, baselines={}, oracle=None, gates=[], roc=RocCurve(fpr=[], tpr=[], threshold=[])
-)
 
 
 def config_of(run: Path) -> Config:
@@ -153,7 +146,3 @@ def _needles(people: People) -> Iterator[bytes]:
         yield np.int64(number).tobytes()
         yield str(number).encode()
     yield from (text.encode() for text in people.texts)
-
-
-def hours(count: float) -> timedelta:
-    return timedelta(hours=count)
