@@ -36,14 +36,14 @@ OTHERS = ("promotion", "upkeep.json", "erasure.json")
 
 
 def our_folders(run_dir: Path, config: Config) -> list[Path]:
-    """The folders that may hold users, each once, none within another."""
+    """The folders, and files such as checkpoints, that may hold users; each once, none within another."""
     log, snapshot = config.serving.log.directory, config.serving.snapshot
-    found = [path for path in run_dir.glob("*") if path.is_dir() and _is_ours(path.name)]
+    found = [path for path in run_dir.glob("*") if _is_ours(path.name)]
     found += [config.promotion.target.directory / "versions", config.serving.reload.cache_directory]
     found += [Path(log)] if delta.is_local(log) else []
     if snapshot is not None and delta.is_local(snapshot) and Path(snapshot).name == CURRENT:
         found.append(Path(snapshot).parent)
-    folders = sorted({path.resolve() for path in found if path.is_dir()})
+    folders = sorted({path.resolve() for path in found if path.exists()})
     return [folder for folder in folders if not any(other in folder.parents for other in folders)]
 
 

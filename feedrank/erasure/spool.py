@@ -36,10 +36,12 @@ def erase_spooled(config: LogConfig, people: People) -> Iterator[Erased]:
 
 
 def left_spooled(config: LogConfig, people: People) -> Iterator[Left]:
-    """Files that still have some."""
+    """Files that still have some; what a living predictor writes of a user who comes back is refused soon."""
     for path in _files(config.spool_directory):
         if found := _rows(path, people):
-            yield Left(place=str(path), rows=found, why="a predictor that lives still writes it")
+            living = path.suffix != DAMAGED_SUFFIX
+            why = "of a predictor that lives; refused when it is committed to the log" if living else ""
+            yield Left(place=str(path), rows=found, ours=not living, why=why)
 
 
 def _files(root: Path) -> list[Path]:
