@@ -9,12 +9,9 @@ threshold; either alone is worthless (huge samples are always significant, small
 - Days differ a little without any change: D is significant when it exceeds that tolerance by more than chance, so
   small windows need a larger D.
 - Missing values are judged apart: the tests can't see them.
-- Features of the calendar are compared with reference rows of the same hours of the week.
-- Features summarise a history that gets longer. A cumulative one may stay as it is (users and items come and go) or
-  grow in proportion (nobody does), a click rate may move by as much when the clicks double or halve: only what lies
-  outside of both ends is an effect. For the others, a reference whose own halves differ is prolonged towards the time
-  of the window; that explains at most the growth of the history, so a slow drift that had begun within the reference
-  is found all the same.
+- Of a feature that moves as its history grows (`columns.py`) only what lies outside of both ends is an effect. For the
+  others, a reference whose own halves differ is prolonged towards the time of the window; that explains at most the
+  growth of the history, so a slow drift that had begun within the reference is found all the same.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -23,58 +20,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from feedrank import schema
 from feedrank.config.monitoring import DriftConfig, MonitoringConfig
 from feedrank.monitoring import psi
+from feedrank.monitoring.columns import CLICK_RATES, Column, Sample, feature_columns, missing_share
 from feedrank.monitoring.engines import DriftEngine, TestResult, Values
 from feedrank.monitoring.reference import Reference
 from feedrank.monitoring.results import Signal, Status
-from feedrank.tables import US_PER_DAY, timestamps_us
+from feedrank.tables import US_PER_DAY
 
 KS_NOISE = 1.36
 """D of two samples of one distribution is below KS_NOISE · sqrt(1/n + 1/m) in 95 % of the cases (asymptotically)."""
 TREND_STEPS = 6
 """Places on the way from the reference to the window at which its trend is looked at."""
-US_PER_HOUR = US_PER_DAY // 24
-HOURS_PER_WEEK = 168
-CALENDAR_FEATURES = (schema.HOUR_OF_DAY, schema.DAY_OF_WEEK)
-AGES = (schema.ITEM_AGE_DAYS,)
-"""Cumulative features that count the time itself."""
-CLICK_RATES = (schema.USER_HISTORICAL_CTR, schema.ITEM_CTR)
-"""Rates over the whole history: a ranker with twice the clicks moves them by its growth."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One feature of a sample of rows."""
-
-    values: Values
-    """Finite values only."""
-    times_us: NDArray[np.int64]
-    rows: int
-    """Missing ones included."""
-
-    @property
-    def missing_share(self) -> float:
-        """Share of rows without a finite value."""
-        return _missing_share(len(self.values), self.rows)
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column in both samples."""
-
-    name: str
-    reference: Sample
-    window: Sample
-    categorical: bool
-    natural: tuple[Values, Values] | None = None
-    """The reference's values at the two ends of what the growth of the history does to them."""
-    growth: float = 1.0
-    """Length of the history behind the window over that behind the reference."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +61,6 @@ def feature_drift(
     return column_drift(columns, engine=engine, config=config)
 
 
-def feature_columns(
-    window: pa.Table, *, reference: Reference, config: DriftConfig, features: Collection[str] = schema.FEATURES
-) -> list[Column]:
-    """Features as they are compared."""
-    return [_column(name, window, reference=reference, config=config) for name in schema.FEATURES if name in features]
-
-
 def column_drift(columns: Sequence[Column], *, engine: DriftEngine, config: MonitoringConfig) -> list[Signal]:
     """Verdicts on columns that are judged together."""
     tested = [_test(column, engine=engine, config=config) for column in columns]
@@ -126,7 +79,7 @@ def score_drift(scores: NDArray[np.floating[Any]], *, reference: Reference, conf
     finite = scores[np.isfinite(scores)]
     enough = not _too_few(len(finite), bins.rows, config=config)
     found = psi.stability(finite, reference=bins) if enough else None
-    missing = _missing_share(len(finite), len(scores))
+    missing = missing_share(len(finite), len(scores))
     status: Status = "ok" if found else "not_enough_data"
     reason = "" if found else _few(len(finite), bins.rows)
     if missing > config.drift.max_missing_increase and not _too_few(len(scores), bins.rows, config=config):
@@ -173,40 +126,6 @@ def cramers_v(reference: Values, window: Values) -> float:
     return float(np.sqrt(max(0.0, ((p - q) ** 2 / (p + q)).sum() / 2 - by_chance)))
 
 
-def _column(name: str, window: pa.Table, *, reference: Reference, config: DriftConfig) -> Column:
-    rows = _same_hours(reference.features, window) if name in CALENDAR_FEATURES else reference.features
-    before, now = _sample(rows, name), _sample(window, name)
-    start_us = reference.info.history_start.timestamp() * 1e6
-    lengths = [np.mean(sample.times_us) - start_us if len(sample.times_us) else 0.0 for sample in (before, now)]
-    growth = max(lengths[1] / lengths[0], 1.0) if min(lengths) > 0 else 1.0
-    return Column(
-        name=name,
-        reference=before,
-        window=now,
-        categorical=name in schema.CATEGORICAL_FEATURES,
-        natural=_natural(name, before, now, start_us=start_us, config=config),
-        growth=float(growth),
-    )
-
-
-def _natural(
-    name: str, before: Sample, now: Sample, *, start_us: float, config: DriftConfig
-) -> tuple[Values, Values] | None:
-    if not len(before.values) or not len(now.values):
-        return None
-    # Each row by its own growth, as the reference may be days long.
-    growth = np.maximum((now.times_us.mean() - start_us) / np.maximum(before.times_us - start_us, US_PER_DAY), 1.0)
-    if name in AGES and name in config.cumulative:
-        days = np.ceil((now.times_us.max() - before.times_us) / US_PER_DAY)  # ages are whole days
-        return before.values, before.values + np.maximum(days, 0)
-    if name in config.cumulative:
-        # A count c grows at a rate of about (c + 1) / length.
-        return before.values, (before.values + 1) * growth - 1
-    if name in CLICK_RATES:
-        return before.values / growth, before.values * growth
-    return None
-
-
 def _test(column: Column, *, engine: DriftEngine, config: MonitoringConfig) -> _Tested:
     before, now = column.reference, column.window
     if _too_few(len(now.values), len(before.values), config=config):
@@ -240,22 +159,6 @@ def distance_from_band(one: Values, other: Values, window: Values) -> float:
     )
     above, below = found - np.maximum(first, second), np.minimum(first, second) - found
     return float(max(above.max(), below.max(), 0.0))
-
-
-def _sample(rows: pa.Table, feature: str) -> Sample:
-    """The finite values of a feature."""
-    raw = pc.cast(rows[feature], pa.float64()).to_numpy()
-    finite = np.isfinite(raw)
-    return Sample(values=raw[finite], times_us=timestamps_us(rows)[finite], rows=len(raw))
-
-
-def _same_hours(rows: pa.Table, window: pa.Table) -> pa.Table:
-    """The rows at hours of the week that the window has."""
-
-    def hour_of_week(table: pa.Table) -> NDArray[np.int64]:
-        return timestamps_us(table) // US_PER_HOUR % HOURS_PER_WEEK
-
-    return rows.filter(pa.array(np.isin(hour_of_week(rows), hour_of_week(window))))
 
 
 def _prolonged(reference: Sample, window: Sample, *, engine: DriftEngine) -> list[Values]:
@@ -336,7 +239,3 @@ def _too_few(rows: int, reference_rows: int, *, config: MonitoringConfig) -> boo
 
 def _few(rows: int, reference_rows: int) -> str:
     return f"not enough data: {rows} independent rows against {reference_rows} of the reference"
-
-
-def _missing_share(present: int, rows: int) -> float:
-    return 1 - present / rows if rows else 0.0

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from feedrank import schema
-from feedrank.monitoring.drift import Column
+from feedrank.monitoring.columns import Column
 from feedrank.monitoring.history import NAME, STATUS, WINDOW_END
 from feedrank.monitoring.results import FLAGGED
 

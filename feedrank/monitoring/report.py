@@ -7,7 +7,7 @@ import pyarrow as pa
 from feedrank import storage
 from feedrank.config.monitoring import MonitoringConfig
 from feedrank.monitoring import plots
-from feedrank.monitoring.drift import feature_columns
+from feedrank.monitoring.columns import feature_columns
 from feedrank.monitoring.reference import Reference
 from feedrank.monitoring.results import Estimate, MonitoringResult, Signal
 from feedrank.monitoring.window import Evaluation

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 from monitored_data import CONFIG
 
-from feedrank.monitoring.drift import Column, Sample, column_drift
+from feedrank.monitoring.columns import Column, Sample
+from feedrank.monitoring.drift import column_drift
 from feedrank.monitoring.engines import AlibiEngine, DriftEngine, ScipyEngine
 from feedrank.monitoring.results import Signal
 

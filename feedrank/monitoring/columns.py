@@ -1,0 +1,120 @@
+"""What is compared: a feature of the reference beside that of a window, and what the growth of the history does to it.
+
+Features of the calendar are compared with reference rows of the same hours of the week. Features summarise a history
+that gets longer: a cumulative one may stay as it is (users and items come and go) or grow in proportion (nobody does),
+a click rate may move by as much when the clicks double or halve.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from feedrank import schema
+from feedrank.config.monitoring import DriftConfig
+from feedrank.monitoring.engines import Values
+from feedrank.monitoring.reference import Reference
+from feedrank.tables import US_PER_DAY, timestamps_us
+
+US_PER_HOUR = US_PER_DAY // 24
+HOURS_PER_WEEK = 168
+CALENDAR_FEATURES = (schema.HOUR_OF_DAY, schema.DAY_OF_WEEK)
+AGES = (schema.ITEM_AGE_DAYS,)
+"""Cumulative features that count the time itself."""
+CLICK_RATES = (schema.USER_HISTORICAL_CTR, schema.ITEM_CTR)
+"""Rates over the whole history: a ranker with twice the clicks moves them by its growth."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One feature of a sample of rows."""
+
+    values: Values
+    """Finite values only."""
+    times_us: NDArray[np.int64]
+    rows: int
+    """Missing ones included."""
+
+    @property
+    def missing_share(self) -> float:
+        """Share of rows without a finite value."""
+        return missing_share(len(self.values), self.rows)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column in both samples."""
+
+    name: str
+    reference: Sample
+    window: Sample
+    categorical: bool
+    natural: tuple[Values, Values] | None = None
+    """The reference's values at the two ends of what the growth of the history does to them."""
+    growth: float = 1.0
+    """Length of the history behind the window over that behind the reference."""
+
+
+def feature_columns(
+    window: pa.Table, *, reference: Reference, config: DriftConfig, features: Collection[str] = schema.FEATURES
+) -> list[Column]:
+    """Features as they are compared."""
+    return [_column(name, window, reference=reference, config=config) for name in schema.FEATURES if name in features]
+
+
+def _column(name: str, window: pa.Table, *, reference: Reference, config: DriftConfig) -> Column:
+    rows = _same_hours(reference.features, window) if name in CALENDAR_FEATURES else reference.features
+    before, now = _sample(rows, name), _sample(window, name)
+    start_us = reference.info.history_start.timestamp() * 1e6
+    lengths = [np.mean(sample.times_us) - start_us if len(sample.times_us) else 0.0 for sample in (before, now)]
+    growth = max(lengths[1] / lengths[0], 1.0) if min(lengths) > 0 else 1.0
+    return Column(
+        name=name,
+        reference=before,
+        window=now,
+        categorical=name in schema.CATEGORICAL_FEATURES,
+        natural=_natural(name, before, now, start_us=start_us, config=config),
+        growth=float(growth),
+    )
+
+
+def _natural(
+    name: str, before: Sample, now: Sample, *, start_us: float, config: DriftConfig
+) -> tuple[Values, Values] | None:
+    if not len(before.values) or not len(now.values):
+        return None
+    # Each row by its own growth, as the reference may be days long.
+    growth = np.maximum((now.times_us.mean() - start_us) / np.maximum(before.times_us - start_us, US_PER_DAY), 1.0)
+    if name in AGES and name in config.cumulative:
+        days = np.ceil((now.times_us.max() - before.times_us) / US_PER_DAY)  # ages are whole days
+        return before.values, before.values + np.maximum(days, 0)
+    if name in config.cumulative:
+        # A count c grows at a rate of about (c + 1) / length.
+        return before.values, (before.values + 1) * growth - 1
+    if name in CLICK_RATES:
+        return before.values / growth, before.values * growth
+    return None
+
+
+def _sample(rows: pa.Table, feature: str) -> Sample:
+    """The finite values of a feature."""
+    raw = pc.cast(rows[feature], pa.float64()).to_numpy()
+    finite = np.isfinite(raw)
+    return Sample(values=raw[finite], times_us=timestamps_us(rows)[finite], rows=len(raw))
+
+
+def _same_hours(rows: pa.Table, window: pa.Table) -> pa.Table:
+    """The rows at hours of the week that the window has."""
+
+    def hour_of_week(table: pa.Table) -> NDArray[np.int64]:
+        return timestamps_us(table) // US_PER_HOUR % HOURS_PER_WEEK
+
+    return rows.filter(pa.array(np.isin(hour_of_week(rows), hour_of_week(window))))
+
+
+def missing_share(present: int, rows: int) -> float:
+    """Of all rows."""
+    return 1 - present / rows if rows else 0.0
