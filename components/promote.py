@@ -12,6 +12,7 @@ def promote(
     registration: dsl.Input[dsl.Markdown],
     *,
     evaluated: dsl.Input[dsl.Model],
+    evaluation: dsl.Input[dsl.Artifact],
     validated: dsl.Input[dsl.Dataset],
     features: dsl.Input[dsl.Dataset],
     decision: dsl.Output[dsl.Markdown],
@@ -38,6 +39,7 @@ def promote(
         result = promote_if_better(
             promoter.registry.version(int(registration.metadata["number"])),
             evaluated=Path(evaluated.path),
+            evaluation=Path(evaluation.path),
             trigger=request,
             interactions=Path(validated.path) / "clean",
             features=Path(features.path),

@@ -1,4 +1,4 @@
-"""The judged ranker, fitted again on all rows."""
+"""The ranker, fitted again on all rows."""
 
 from typing import Any
 
@@ -12,7 +12,6 @@ def refit(
     model: dsl.Input[dsl.Model],
     *,
     features: dsl.Input[dsl.Dataset],
-    evaluation: dsl.Input[dsl.Artifact],
     refitted: dsl.Output[dsl.Model],
     config_overrides: dict[str, Any],
 ) -> None:
@@ -27,7 +26,6 @@ def refit(
         metadata = stages.refit_ranker(
             Path(model.path),
             Path(features.path),
-            Path(evaluation.path),
             output=Path(refitted.path),
             gates=load_config(overrides=config_overrides).model.gates,
             on_epoch=lambda epoch: say(f"epoch {epoch.epoch}: {epoch.seconds:.1f} s"),

@@ -25,6 +25,10 @@ class BundleError(FeedrankError):
     """A model bundle is missing, truncated, tampered with, or of another feature schema."""
 
 
+class OtherFeaturesError(BundleError):
+    """A model bundle or snapshot is of features that this code does not compute: of another schema or rule."""
+
+
 class RegistryError(FeedrankError):
     """The model registry can't be reached, or has no such version or alias."""
 

@@ -315,16 +315,14 @@ def load_evaluation(directory: Path) -> Evaluation:
 def refit_ranker(
     model: Path,
     features: Path,
-    evaluation: Path,
     *,
     output: Path,
     gates: Gates,
     on_epoch: Callable[[Any], None] = lambda _: None,
 ) -> ModelMetadata:
-    """Fits an evaluated ranker again on all rows of its features, so that what is served knows the latest day.
+    """Fits a ranker again on all rows of its features, so that what is served knows the latest day.
 
     Same settings and seed, as many epochs as were best. The reference and the figures stay those of the held-out fit.
-    A ranker that missed a gate is never served, so it is taken as it is.
 
     Raises:
         DataError: on the test rows, which it has now seen, it is worse than the held-out fit.
@@ -335,9 +333,6 @@ def refit_ranker(
     held_out = load_bundle(model)
     held_out.check_features(load_info(features / SNAPSHOT_FOLDER), features)
     with storage.new_directory(output) as fresh:
-        if not load_evaluation(evaluation).passed:
-            link_tree(model, fresh)
-            return held_out.metadata
         started, (_, train, validation, test) = perf_counter(), load_features(features)
         rows = pa.concat_tables([train, validation, test])
         if (fit := held_out.metadata.fit) is None:

@@ -44,11 +44,12 @@ def automated_retraining(
         )
         chosen = choose_window(history=history.outputs["features"], config_overrides=config_overrides)
         configured(chosen, "Choose recent rows and replay", stage="data")
-        training, _, registration = training_steps(
+        training, evaluation, registration = training_steps(
             chosen.outputs["window"], synthetic=False, config_overrides=config_overrides
         )
         promotion = promote(
             evaluated=training.outputs["model"],
+            evaluation=evaluation.outputs["evaluation"],
             registration=registration.outputs["registration"],
             validated=validation.outputs["validated"],
             features=chosen.outputs["window"],

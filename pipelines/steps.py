@@ -81,10 +81,9 @@ def training_steps(
     refitting = refit(
         model=training.outputs["model"],
         features=features,
-        evaluation=evaluation.outputs["evaluation"],
         config_overrides=config_overrides,
     )
-    configured(refitting, "Fit again on all rows", stage="train")
+    configured(refitting.after(evaluation), "Fit again on all rows", stage="train")
     registration = register(
         model=refitting.outputs["refitted"],
         evaluation=evaluation.outputs["evaluation"],

@@ -82,7 +82,6 @@ def register_model(run_dir: RunDirectory = DEFAULT_RUN) -> None:
         metadata = stages.refit_ranker(
             run_dir / "model",
             run_dir / "features",
-            run_dir / "evaluation",
             output=run_dir / "refitted",
             gates=config.gates,
             on_epoch=lambda epoch: console.print(f"epoch {epoch.epoch}, {epoch.seconds:.1f} s", highlight=False),

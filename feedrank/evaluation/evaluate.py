@@ -94,6 +94,11 @@ class Evaluation(_Json):
         return all(gate.passed for gate in self.gates)
 
     @property
+    def missed_gates(self) -> list[str]:
+        """Names of the gates that were not."""
+        return [gate.name for gate in self.gates if not gate.passed]
+
+    @property
     def oracle_share(self) -> float | None:
         """(AUC - 0.5) / (oracle's AUC - 0.5); None without an oracle."""
         return None if self.oracle is None else (self.ranker.auc - 0.5) / (self.oracle.auc - 0.5)

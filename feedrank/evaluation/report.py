@@ -69,7 +69,7 @@ def write_report(
 
 def headline(evaluation: Evaluation) -> str:
     """The verdict in a sentence or two."""
-    missed = [gate.name for gate in evaluation.gates if not gate.passed]
+    missed = evaluation.missed_gates
     gates = "misses " + _words(missed) if missed else "passes every gate"
     text = f"The ranker {gates}: GAUC {_number(evaluation.ranker.gauc)}, AUC {_number(evaluation.ranker.auc)}"
     if evaluation.oracle_share is not None:

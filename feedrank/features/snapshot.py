@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from feedrank import schema, storage
 from feedrank.config.data import FeatureConfig, Freshness
-from feedrank.errors import BundleError, DataError
+from feedrank.errors import BundleError, DataError, OtherFeaturesError
 from feedrank.features.definitions import (
     AGGREGATES,
     CLICKS,
@@ -240,7 +240,8 @@ def load_info(directory: Path) -> SnapshotInfo:
     """Reads what a snapshot says of itself.
 
     Raises:
-        BundleError: it is missing, or its features are of another schema or rule than those of this code.
+        OtherFeaturesError: its features are of another schema or rule than those of this code.
+        BundleError: it is missing.
     """
     path = directory / INFO_FILE
     try:
@@ -250,7 +251,7 @@ def load_info(directory: Path) -> SnapshotInfo:
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: can't be read ({error}); write the snapshot again") from error
     if info.feature_fingerprint != info.feature_config.fingerprint:
-        raise BundleError(
+        raise OtherFeaturesError(
             f"{path}: features of the fingerprint {info.feature_fingerprint}, this code gives "
             f"{info.feature_config.fingerprint} with the same constants; compute the features again"
         )
@@ -261,7 +262,7 @@ def check_rule(stored: dict[str, Any], path: Path) -> None:
     """Refuses what was computed by another feature schema or freshness rule, before its other fields are read."""
     version, freshness = stored.get("feature_schema_version"), stored.get("feature_config", {}).get("freshness")
     if version != schema.FEATURE_SCHEMA_VERSION or freshness not in get_args(Freshness):
-        raise BundleError(
+        raise OtherFeaturesError(
             f"{path}: feature schema {version} with features.freshness {freshness}, this code has "
             f"{schema.FEATURE_SCHEMA_VERSION} with {', '.join(get_args(Freshness))}; compute the features again"
         )

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from feedrank import schema, storage
 from feedrank.config.data import FeatureConfig
 from feedrank.config.model import ModelConfig, ModelType
-from feedrank.errors import BundleError
+from feedrank.errors import BundleError, OtherFeaturesError
 from feedrank.features.events import Ints
 from feedrank.features.snapshot import Snapshot, SnapshotInfo, TableVersion, load_info, load_snapshot, save_snapshot
 from feedrank.model import forward
@@ -219,7 +219,8 @@ def load_bundle(directory: Path) -> ModelBundle:
     """Reads and checks a bundle.
 
     Raises:
-        BundleError: the folder or a file is missing, differs from its checksum, or is of another feature schema.
+        OtherFeaturesError: it is of another feature schema or rule than this code.
+        BundleError: the folder or a file is missing, or differs from its checksum.
     """
     verify(directory)
     metadata = _read(directory / METADATA_FILE, ModelMetadata)
@@ -230,7 +231,7 @@ def load_bundle(directory: Path) -> ModelBundle:
             f"{own.feature_config.freshness}; train again"
         )
     if metadata.feature_fingerprint != own.feature_fingerprint:
-        raise BundleError(
+        raise OtherFeaturesError(
             f"{directory}: the model was trained on feature schema {metadata.feature_schema_version} "
             f"({metadata.feature_fingerprint}), this code has {schema.FEATURE_SCHEMA_VERSION} "
             f"({own.feature_fingerprint} with the constants of its snapshot); train again or serve it with the code "

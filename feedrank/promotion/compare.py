@@ -1,11 +1,13 @@
 """Champion against challenger on the same fresh rows: is the challenger better, for everybody, and as fast?
 
 A challenger wins when its GAUC (AUC within users: a ranker orders one user's items) or its log loss is better by the
-configured margin with confidence, the other one is not worse, no slice loses more than the limit, its gates were met,
-and scoring takes about as long. The pooled AUC, which also rewards knowing who clicks more, is only reported.
+configured margin with confidence, the other one is not worse, no slice loses more than the limit, its gates were met
+(`gates.py`), and scoring takes about as long. The pooled AUC, which also rewards knowing who clicks more, is only
+reported.
 """
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,15 +18,18 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from feedrank import schema
+from feedrank.config import Config
 from feedrank.config.data import FeatureConfig
-from feedrank.config.model import EvaluationConfig
+from feedrank.config.model import ModelConfig
 from feedrank.config.promotion import ComparisonConfig
 from feedrank.errors import DataError
-from feedrank.evaluation.evaluate import KnownIds, Metrics, Scores, measure, slices
+from feedrank.evaluation.baselines import item_ctr
+from feedrank.evaluation.evaluate import GateResult, KnownIds, Metrics, Scores, check_gates, measure, slices
 from feedrank.features.events import EVENT_COLUMNS
 from feedrank.features.offline import compute_features
 from feedrank.model.bundle import ITEM_IDS, USER_IDS, ModelBundle
 from feedrank.promotion.bootstrap import Gain, paired_gain
+from feedrank.promotion.gates import judge_missed, missed_sentences
 from feedrank.tables import read_partitioned, timestamps_us
 
 REQUEST_ITEMS = 100
@@ -57,10 +62,12 @@ class Decision(BaseModel):
     slices: dict[str, Gain] = {}
     latency: Latency | None = None
     passed_gates: bool
+    """Every gate by itself; a missed one that the champion misses, too, is no reason against the challenger."""
 
     def markdown(self) -> str:
         """The decision for a pipeline's page."""
-        verdict = "**better**" if self.promote else "**not better**"
+        unlike = "**not better**" if self.gain is not None else "**not known to be better**"
+        verdict = "**better**" if self.promote else unlike
         lines = [f"# {self.challenger} is {verdict} than {self.champion}", "", *(f"- {r}" for r in self.reasons)]
         if self.gain is not None:
             lines += ["", "| rows | users | clicks | GAUC gain | AUC gain | log loss gain |"]
@@ -79,45 +86,56 @@ def compare(
     rows: pa.Table,
     *,
     champion_rows: pa.Table | None = None,
-    passed_gates: bool,
-    config: ComparisonConfig,
-    evaluation: EvaluationConfig,
+    missed_gates: Sequence[str],
+    config: Config,
     now: datetime,
 ) -> Decision:
     """Judges both on the challenger's test rows (`schema.FEATURE_TABLE`), as far as the champion has not seen them.
 
     `champion_rows` are the same rows with the champion's features, if its constants are others (`with_constants`).
+    `missed_gates` are those that the challenger's evaluation missed.
     """
-    fresh = sampled(unseen(rows, champion), config=config)
-    against = [] if passed_gates else ["it missed a gate on its own test rows"]
+    limits = config.promotion.comparison
+    fresh = sampled(unseen(rows, champion), config=limits)
     decision = Decision(
         champion=champion.metadata.model_version,
         challenger=challenger.metadata.model_version,
         decided_at=now,
         promote=False,
-        reasons=against,
-        passed_gates=passed_gates,
+        reasons=[],
+        passed_gates=not missed_gates,
     )
-    if too_few := too_few_for_a_verdict(fresh, config=config):
-        return decision.model_copy(update={"reasons": [*against, too_few]})
-    own = fresh if champion_rows is None else sampled(unseen(champion_rows, champion), config=config)
+    if too_few := too_few_for_a_verdict(fresh, config=limits):
+        return decision.model_copy(update={"reasons": [*missed_sentences(missed_gates), too_few]})
+    own = fresh if champion_rows is None else sampled(unseen(champion_rows, champion), config=limits)
     old, new = champion.score_table(own), challenger.score_table(fresh)
     known = KnownIds(challenger.arrays[USER_IDS], challenger.arrays[ITEM_IDS])
-    gain, by_slice = gains_on(fresh, old, new, known=known, config=config)
-    latency = measure_latency(champion, challenger, requests=config.latency_requests, seed=config.seed)
-    against += objections(gain, by_slice, latency, config=config)
+    gain, by_slice = gains_on(fresh, old, new, known=known, config=limits)
+    latency = measure_latency(champion, challenger, requests=limits.latency_requests, seed=limits.seed)
+    old_metrics, new_metrics = (measure(fresh, scores, config=config.model.evaluation) for scores in (old, new))
+    missed = judge_missed(
+        missed_gates,
+        *(gates_on(fresh, metrics, config=config.model) for metrics in (old_metrics, new_metrics)),
+    )
+    against = [*missed.against, *objections(gain, by_slice, latency, config=limits)]
     span = pc.min_max(fresh[schema.TIMESTAMP]).as_py()
     evidence = {
         "first_row": span["min"],
         "last_row": span["max"],
         "gain": gain,
-        "champion_metrics": measure(fresh, old, config=evaluation),
-        "challenger_metrics": measure(fresh, new, config=evaluation),
+        "champion_metrics": old_metrics,
+        "challenger_metrics": new_metrics,
         "slices": by_slice,
         "latency": latency,
     }
-    verdict = {"promote": not against, "reasons": against or merits(gain, config=config)}
+    verdict = {"promote": not against, "reasons": against or [*merits(gain, config=limits), *missed.excused]}
     return decision.model_copy(update=evidence | verdict)
+
+
+def gates_on(rows: pa.Table, metrics: Metrics, *, config: ModelConfig) -> list[GateResult]:
+    """A model's metrics on some rows against the gates."""
+    by_item_ctr = measure(rows, item_ctr(rows, rows), config=config.evaluation)
+    return check_gates(metrics, config.gates, item_ctr=by_item_ctr)
 
 
 def too_few_for_a_verdict(rows: pa.Table, *, config: ComparisonConfig) -> str:

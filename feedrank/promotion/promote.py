@@ -75,7 +75,7 @@ class Promoter:
             model_version: such as v1.2.3.
             why: the reason, kept with the model.
             who: the user by default.
-            force: also a version that missed a gate, or lost or never had a comparison; then it must be named.
+            force: also a version that missed a gate, was not found better or never compared; then it must be named.
 
         Raises:
             PromotionError: there is no challenger, it is not good enough, or it did not answer and was undone.
@@ -148,15 +148,16 @@ class Promoter:
         return ended if journal.change.kind == "rollback" else None
 
     def _check_quality(self, found: RegisteredModel, champion: Version | None) -> None:
-        if not found.passed_gates:
-            raise PromotionError(f"{found.model_version} missed a gate; train a better one, or use --force")
-        tags = self.registry.tags(found.number)
-        reasons = tags.get(REJECTED_TAG)
-        if reasons is not None:
-            raise PromotionError(f"{found.model_version} lost its comparison: {reasons}; use --force to promote it")
-        if champion is None or champion.number == found.number:
+        """A version that won its comparison with the champion need not have passed its gates: that was judged there."""
+        if champion is not None and champion.number == found.number:
             return
-        if (better_than := tags.get(BETTER_TAG)) != champion.model_version:
+        tags = self.registry.tags(found.number)
+        better_than, reasons = tags.get(BETTER_TAG), tags.get(REJECTED_TAG)
+        if reasons is not None:
+            raise PromotionError(f"{found.model_version} was not found better: {reasons}; use --force to promote it")
+        if not found.passed_gates and better_than is None:
+            raise PromotionError(f"{found.model_version} missed a gate; train a better one, or use --force")
+        if champion is not None and better_than != champion.model_version:
             before = "never compared" if better_than is None else f"compared with {better_than}, not"
             raise PromotionError(
                 f"{found.model_version} was {before} with the champion {champion.model_version}; `feedrank retrain` "

@@ -67,17 +67,12 @@ def retrain(
     choose_window(output / "history", output=output / "features", config=config)
     stages.train_ranker(output / "features", output=output / "model", config=config)
     stages.evaluate_ranker(output / "model", output / "features", output=output / "evaluation", config=config.model)
-    stages.refit_ranker(
-        output / "model",
-        output / "features",
-        output / "evaluation",
-        output=output / "refitted",
-        gates=config.model.gates,
-    )
+    stages.refit_ranker(output / "model", output / "features", output=output / "refitted", gates=config.model.gates)
     registered = stages.register_ranker(output / "refitted", output / "evaluation", config=config.model)
     result = promote_if_better(
         registered,
         evaluated=output / "model",
+        evaluation=output / "evaluation",
         trigger=trigger,
         interactions=output / "validated" / "clean",
         features=output / "features",
@@ -93,6 +88,7 @@ def promote_if_better(
     challenger: RegisteredModel,
     *,
     evaluated: Path,
+    evaluation: Path,
     trigger: TriggerDecision,
     interactions: Path,
     features: Path,
@@ -102,7 +98,8 @@ def promote_if_better(
 ) -> RetrainingResult:
     """Compares on the test rows of the interactions' features and promotes; what then doesn't answer is undone.
 
-    `evaluated` is the bundle of the challenger's held-out fit, which is compared; the fit on all rows is promoted.
+    `evaluated` is the bundle of the challenger's held-out fit, which is compared, and `evaluation` the folder of its
+    figures; the fit on all rows is promoted.
     Called again after a crash, it ends what was begun.
 
     Raises:
@@ -116,6 +113,7 @@ def promote_if_better(
         challenger,
         test,
         evaluated=evaluated,
+        missed_gates=stages.load_evaluation(evaluation).missed_gates,
         interactions=interactions,
         config=config,
         now=now,

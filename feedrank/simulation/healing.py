@@ -104,6 +104,7 @@ class Healing:
             outcome = promote_if_better(
                 challenger,
                 evaluated=folder / "model",
+                evaluation=folder / "evaluation",
                 trigger=trigger,
                 interactions=self._folder / "interactions",
                 features=folder / "features",

@@ -32,13 +32,7 @@ def train_and_register(interactions: pa.Table, *, folder: Path, now: datetime, c
     write_training_rows(interactions, output=folder / "features", now=now, config=config)
     stages.train_ranker(folder / "features", output=folder / "model", config=config)
     evaluation = evaluate_alone(folder, config=config)
-    stages.refit_ranker(
-        folder / "model",
-        folder / "features",
-        folder / "evaluation",
-        output=folder / "refitted",
-        gates=config.model.gates,
-    )
+    stages.refit_ranker(folder / "model", folder / "features", output=folder / "refitted", gates=config.model.gates)
     return Registry(config.model.registry).register(
         folder / "refitted", evaluation_folder=folder / "evaluation", evaluation=evaluation, config=config.model
     )

@@ -10,9 +10,10 @@ from promotion_world import CONFIG, SMALL
 
 from benchmarks.predict_bundle import END, random_interactions, write_random_bundle
 from feedrank import schema
+from feedrank.config import Config
 from feedrank.config.data import FeatureConfig
 from feedrank.config.model import EvaluationConfig
-from feedrank.config.promotion import ComparisonConfig
+from feedrank.config.promotion import ComparisonConfig, PromotionConfig
 from feedrank.errors import DataError
 from feedrank.evaluation.evaluate import KnownIds, measure
 from feedrank.features.offline import compute_features
@@ -32,6 +33,7 @@ from feedrank.promotion.compare import (
 from feedrank.tables import timestamps_us, write_partitioned
 
 LIMITS = ComparisonConfig(min_users=20, min_clicks=30, resamples=100, latency_requests=10)
+SETTINGS = Config(promotion=PromotionConfig(comparison=LIMITS))
 NOW = datetime(2024, 12, 1, tzinfo=UTC)
 
 
@@ -118,7 +120,7 @@ def test_models_are_compared_on_days_after_the_champions_training(rows, bundles)
     fresh = unseen(rows, old)
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
     assert timestamps_us(fresh).min() >= midnight.timestamp() * 1e6
-    decision = compare(old, new, rows, passed_gates=True, config=LIMITS, evaluation=EvaluationConfig(), now=NOW)
+    decision = compare(old, new, rows, missed_gates=[], config=SETTINGS, now=NOW)
     assert decision.gain.rows == fresh.num_rows
     assert not decision.promote, "random weights are no better than random weights"
     assert decision.latency.challenger_ms > 0
@@ -136,7 +138,7 @@ def test_a_champion_of_other_constants_is_scored_on_features_of_its_own(rows, bu
     )
     assert not own[schema.ITEM_CTR].equals(last[schema.ITEM_CTR])
     old = trained_until(bundles[0], END - timedelta(days=30))
-    settings = {"passed_gates": True, "config": LIMITS, "evaluation": EvaluationConfig(), "now": NOW}
+    settings = {"missed_gates": [], "config": SETTINGS, "now": NOW}
     decision = compare(old, bundles[1], last, champion_rows=own, **settings)
     fresh, own_fresh = unseen(last, old), unseen(own, old)
     expected = measure(fresh, old.score_table(own_fresh), config=EvaluationConfig())
@@ -152,9 +154,9 @@ def test_rows_that_are_not_the_last_of_the_interactions_are_not_compared(rows, t
 
 
 def test_without_enough_fresh_rows_there_is_no_verdict(rows, bundles):
-    decision = compare(*bundles, rows, passed_gates=False, config=LIMITS, evaluation=EvaluationConfig(), now=NOW)
+    decision = compare(*bundles, rows, missed_gates=["auc"], config=SETTINGS, now=NOW)
     assert not decision.promote
-    assert decision.reasons[0] == "it missed a gate on its own test rows"
+    assert decision.reasons[0] == "it misses the gate auc on its own test rows"
     assert "only 0 rows" in decision.reasons[1]
 
 

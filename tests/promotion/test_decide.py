@@ -1,5 +1,6 @@
 """The comparison of registered versions, and where its verdict is kept."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from feedrank.errors import DataError
 from feedrank.evaluation.evaluate import measure
 from feedrank.features.offline import compute_features
 from feedrank.model.bundle import load_bundle, seal, write_metadata
+from feedrank.promotion.changes import PromotionError
 from feedrank.promotion.compare import unseen
 from feedrank.promotion.decide import decide
 from feedrank.tables import write_partitioned
@@ -47,6 +49,7 @@ def test_a_champion_of_other_feature_constants_is_compared_on_its_own_features(w
         registry.find("v2.0.0"),
         rows.slice(rows.num_rows // 3),
         evaluated=world.folder / "new",
+        missed_gates=[],
         interactions=world.folder / "clean",
         config=SETTINGS,
         now=datetime(2024, 12, 1, tzinfo=UTC),
@@ -60,6 +63,31 @@ def test_a_champion_of_other_feature_constants_is_compared_on_its_own_features(w
     assert registry.tags(2)["rejected_because"] == "; ".join(decision.reasons)
 
 
+def test_a_champion_of_features_that_this_release_does_not_compute_leaves_the_choice_to_a_person(world):
+    registry = world.registry()
+    (info,) = (world.folder / "mlflow-artifacts").rglob("old/snapshot/snapshot.json")
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"feature_schema_version": "1.0.0"}))
+    seal(info.parents[1])
+    decision = decide(
+        registry,
+        registry.find("v2.0.0"),
+        compute_features(random_interactions(SMALL), config=FeatureConfig()),
+        evaluated=world.folder / "new",
+        missed_gates=[],
+        interactions=world.folder / "clean",
+        config=SETTINGS,
+        now=datetime(2024, 12, 1, tzinfo=UTC),
+    )
+    (reason,) = decision.reasons
+    assert reason.startswith("not compared: the champion v1.0.0 was trained on features")
+    assert "feedrank promote v2.0.0 --force" in reason
+    assert "# v2.0.0 is **not known to be better** than v1.0.0" in decision.markdown()
+    with pytest.raises(PromotionError, match=r"v2\.0\.0 was not found better: not compared"):
+        world.promoter().promote("v2.0.0", why="hurry")
+    world.promoter().promote("v2.0.0", why="looked at", force=True)
+    assert world.champion() == "v2.0.0"
+
+
 def test_a_challenger_is_not_judged_by_the_files_of_another_model(world):
     registry, new = world.registry(), world.folder / "new"
     metadata = load_bundle(new).metadata.model_copy(update={"model_id": "another"})
@@ -71,6 +99,7 @@ def test_a_challenger_is_not_judged_by_the_files_of_another_model(world):
             registry.find("v2.0.0"),
             compute_features(random_interactions(SMALL), config=FeatureConfig()),
             evaluated=new,
+            missed_gates=[],
             interactions=world.folder / "clean",
             config=SETTINGS,
             now=datetime(2024, 12, 1, tzinfo=UTC),

@@ -124,8 +124,12 @@ def test_what_is_served_already_is_said(world):
         world.promoter().promote("v9.0.0", why="typo")
 
 
-def test_a_version_that_missed_a_gate_needs_force(world):
-    world.registry().set_tag(3, "passed_gates", "false")
+def test_a_version_that_missed_a_gate_needs_a_won_comparison_or_force(world):
+    client = world.registry()._client
+    for number in ("2", "3"):
+        client.set_model_version_tag("feedrank-ranker", number, "passed_gates", "false")
+    client.delete_model_version_tag("feedrank-ranker", "3", BETTER_TAG)
+    world.promoter().promote("v1.0.1", why="better on the same rows")
     with pytest.raises(PromotionError, match="missed a gate"):
         world.promoter().promote("v1.0.2", why="hurry")
     world.promoter().promote("v1.0.2", why="hurry", force=True)

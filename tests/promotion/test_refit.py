@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from promotion_world import EVALUATION
 
 from benchmarks.small_data import small_model
 from feedrank import schema, stages
@@ -14,7 +13,6 @@ from feedrank.config import Config, load_config
 from feedrank.config.data import DriftScenario, GeneratorConfig
 from feedrank.config.model import Gates
 from feedrank.errors import DataError
-from feedrank.evaluation.evaluate import Evaluation, GateResult
 from feedrank.model.bundle import ITEM_IDS, USER_IDS, ModelBundle, load_bundle
 from feedrank.model.refit import check_refit
 from feedrank.promotion.compare import unseen
@@ -52,18 +50,12 @@ def run(tmp_path_factory: pytest.TempPathFactory, config: Config) -> Path:
     stages.build_features(folder / "interactions", output=folder / "history", config=config.data)
     choose_window(folder / "history", output=folder / "features", config=config)
     stages.train_ranker(folder / "features", output=folder / "model", config=config)
-    write_evaluation(folder, EVALUATION)
     refit(folder, output=folder / "refitted")
     return folder
 
 
-def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    (folder / "evaluation").mkdir()
-    (folder / "evaluation" / stages.EVALUATION_FILE).write_text(evaluation.model_dump_json())
-
-
 def refit(run: Path, *, output: Path, gates: Gates | None = None) -> None:
-    stages.refit_ranker(run / "model", run / "features", run / "evaluation", output=output, gates=gates or Gates())
+    stages.refit_ranker(run / "model", run / "features", output=output, gates=gates or Gates())
 
 
 @pytest.fixture(scope="module")
@@ -124,15 +116,6 @@ def test_rows_after_a_champion_of_an_earlier_release_begin_with_the_day_after_it
     metadata = held_out.metadata.model_copy(update={"fit": None})
     end = date.fromisoformat(metadata.training_data_date_range.end)
     assert metadata.last_row + timedelta(microseconds=1) == datetime(end.year, end.month, end.day + 1, tzinfo=UTC)
-
-
-def test_a_model_that_missed_a_gate_is_not_fitted_again(run, held_out, tmp_path):
-    missed = GateResult(name="auc", value=0.6, limit=0.7, passed=False)
-    write_evaluation(tmp_path, EVALUATION.model_copy(update={"gates": [missed]}))
-    for name in ("model", "features"):
-        (tmp_path / name).symlink_to(run / name)
-    refit(tmp_path, output=tmp_path / "refitted")
-    assert load_bundle(tmp_path / "refitted").metadata == held_out.metadata
 
 
 @pytest.mark.parametrize(

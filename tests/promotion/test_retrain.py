@@ -53,7 +53,7 @@ def test_a_history_shorter_than_the_window_is_taken_as_it_is():
     assert chosen_rows(features, window=RetrainingConfig(), seed=1).equals(features)
 
 
-def settings_in(folder: Path) -> dict[str, Any]:
+def settings_in(folder: Path, *, min_auc: float = 0.5) -> dict[str, Any]:
     return {
         "data": {
             "generator": {
@@ -71,7 +71,7 @@ def settings_in(folder: Path) -> dict[str, Any]:
             "hidden_dims": [16],
             "training": {"epochs": 3, "pretraining": {"rank": 8}},
             "evaluation": {"min_impressions_per_user": 2},
-            "gates": {"min_auc": 0.5, "max_log_loss": 0.7, "min_precision_at_10": 0.0},
+            "gates": {"min_auc": min_auc, "max_log_loss": 0.7, "min_precision_at_10": 0.0},
             "registry": {"tracking_uri": f"sqlite:///{folder}/mlflow.db"},
         },
         "monitoring": {
@@ -99,7 +99,7 @@ def config(folder: Path) -> Config:
 
 @pytest.fixture(scope="module")
 def retrainings(folder: Path, config: Config) -> LocalRetrainings:
-    """A champion from before the shift is served; the interactions go on after it."""
+    """A champion from before the shift is served; the interactions go on after it, with a gate that nobody passes."""
     before = config.data.generator.model_copy(update={"drifts": ()})
     stages.generate_interactions(folder / "all", config=before)
     old = folder / "old"
@@ -110,13 +110,7 @@ def retrainings(folder: Path, config: Config) -> LocalRetrainings:
     stages.build_features(old, output=folder / "features", config=config.data)
     stages.train_ranker(folder / "features", output=folder / "model", config=config)
     stages.evaluate_ranker(folder / "model", folder / "features", output=folder / "evaluation", config=config.model)
-    stages.refit_ranker(
-        folder / "model",
-        folder / "features",
-        folder / "evaluation",
-        output=folder / "refitted",
-        gates=config.model.gates,
-    )
+    stages.refit_ranker(folder / "model", folder / "features", output=folder / "refitted", gates=config.model.gates)
     stages.register_ranker(folder / "refitted", folder / "evaluation", config=config.model)
     promoter = Promoter(
         connect=lambda: Registry(config.model.registry),
@@ -129,7 +123,7 @@ def retrainings(folder: Path, config: Config) -> LocalRetrainings:
         interactions=folder / "interactions",
         output=folder / "retraining",
         record=RetrainingLog(folder / "monitoring", config=config.monitoring.retraining),
-        config=config,
+        config=Config.model_validate(settings_in(folder, min_auc=0.95)),
         promoter=promoter,
     )
 
@@ -140,6 +134,8 @@ def test_after_a_taste_shift_the_retrained_model_is_promoted_and_a_repeat_is_not
     retrainings.start(trigger)
     result = RetrainingResult.model_validate_json((folder / "retraining" / RESULT_FILE).read_text())
     assert result.promoted, result.decision.reasons
+    assert "it misses the gate auc" in result.decision.reasons[-1], "as the champion does on these rows"
+    assert not result.decision.passed_gates
     assert retrainings.promoter.target.current_version() == "v1.0.1"
     served, registry = retrainings.promoter.target.link, retrainings.promoter.registry
     assert load_reference(served / "reference").info.model_version == "v1.0.1"
@@ -158,7 +154,7 @@ def test_after_a_taste_shift_the_retrained_model_is_promoted_and_a_repeat_is_not
     assert not again.promoted, "the champion was fitted on all of these rows"
     assert "only 0 rows" in registry.tags(3)[REJECTED_TAG]
     assert retrainings.promoter.target.current_version() == "v1.0.1"
-    with pytest.raises(FeedrankError, match="lost its comparison"):
+    with pytest.raises(FeedrankError, match="was not found better: it misses the gate auc"):
         retrainings.promoter.promote("v1.0.2", why="anyway")
 
 
