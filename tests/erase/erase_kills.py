@@ -15,7 +15,6 @@ from feedrank.erasure import run as erasure
 from feedrank.model import forget
 
 MOMENTS: dict[str, tuple[Any, str, int]] = {
-    "before a door is closed": (erasure, "_close_doors", 1),
     "before the files of a day that was rewritten go": (erasing, "_remove", 2),
     "while a bundle's files are renamed": (Path, "replace", 0),
     "before a registered model is stored again": (LocalArtifactRepository, "log_artifacts", 1),

@@ -21,6 +21,7 @@ from feedrank.data.validation import validate
 from feedrank.data.validation.record import load_record
 from feedrank.delta import erasing
 from feedrank.erasure.person import People
+from feedrank.erasure.refused import Door
 from feedrank.erasure.run import JOURNAL, erase, verify_erasure
 from feedrank.errors import ConfigError, DataError, StorageError
 from feedrank.features.events import EVENT_COLUMNS
@@ -29,6 +30,7 @@ from feedrank.model.bundle import USER_IDS, load_bundle
 from feedrank.monitoring.triggers import RetrainingLog
 from feedrank.registry import Registry
 from feedrank.upkeep import run_upkeep
+from tests.s3_server import bucket_of, s3_server
 
 HERE = Path(__file__).parent
 
@@ -211,3 +213,16 @@ def delta_rows(run: Path, number: int) -> list[int]:
     """How many of the logged rows are of a user, as `log_predictions` writes them."""
     users = delta.open_table(run / "interactions").read(columns=EVENT_COLUMNS).slice(0, 300)[schema.USER_ID]
     return [pc.sum(pc.equal(users, number)).as_py()]
+
+
+def test_a_log_on_s3_is_cleaned_and_looked_through_like_any_other(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with s3_server() as address, bucket_of(address, monkeypatch):
+        log_predictions(run, location="s3://feed/log")
+        config = config_of(run)
+        log = config.serving.log.model_copy(update={"directory": "s3://feed/log"})
+        config = config.model_copy(update={"serving": config.serving.model_copy(update={"log": log})})
+        places = {left.place.partition("/date=")[0] for left in verify_erasure([WHO], run_dir=run, config=config)}
+        report = erase([WHO], run_dir=run, config=config, who="tester", now=NOW)
+        assert "s3://feed/log" in places and "s3://feed/log" in {erased.place for erased in report.erased}
+        assert verify_erasure([WHO], run_dir=run, config=config) == []
+        assert Door("s3://feed/log").read().has(People.of([WHO]).numbers[0])
