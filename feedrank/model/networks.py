@@ -48,6 +48,11 @@ class Ranker(nn.Module):
             self.user_embedding.weight[:-1] = torch.from_numpy(users)
             self.item_embedding.weight[:-1] = torch.from_numpy(items)
 
+    @property
+    def output_bias(self) -> Tensor:
+        """What is added to every logit, [1]: of the last layer, which both models define last."""
+        return list(self.parameters())[-1]
+
     def embedding_parameters(self) -> list[nn.Parameter]:
         """Parameters with sparse gradients."""
         return [*self.user_embedding.parameters(), *self.item_embedding.parameters()]

@@ -12,6 +12,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel
+from scipy.special import expit
 from torch import Tensor, nn
 
 from feedrank import schema, storage
@@ -20,9 +21,11 @@ from feedrank.errors import DataError
 from feedrank.evaluation.metrics import log_loss, roc_auc
 from feedrank.features.events import Ints
 from feedrank.model.bundle import ITEM_IDS, USER_IDS, feature_matrix, rows_of
+from feedrank.model.calibration import logit_offset
 from feedrank.model.inputs import to_inputs
 from feedrank.model.networks import Ranker, build_ranker
 from feedrank.model.pretraining import co_engagement_factors
+from feedrank.tables import US_PER_DAY, timestamps_us
 
 EVALUATION_BATCH_ROWS = 16_384
 
@@ -46,7 +49,7 @@ def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
 
 @dataclass(frozen=True)
 class Trained:
-    """A fitted ranker's arrays (the best epoch's weights with the known ids) and how it got there."""
+    """A fitted ranker's arrays (the best epoch's weights, calibrated, with the known ids) and how it got there."""
 
     arrays: dict[str, NDArray[Any]]
     epochs: list[Epoch]
@@ -99,6 +102,8 @@ class Trainer:
     ) -> None:
         """Takes feature tables (`schema.FEATURE_TABLE`). Without validation rows all configured epochs are trained.
 
+        The mean score of the latest of both is set to their click rate.
+
         Raises:
             DataError: a table is empty, has a value that is no finite number, or holds one class only.
         """
@@ -114,6 +119,9 @@ class Trainer:
         self.validation_rows = (
             None if validation is None else Rows.from_table(validation, user_ids=self.user_ids, item_ids=self.item_ids)
         )
+        known = [train] if validation is None else [train, validation]
+        latest = _latest(known, rows=config.training.calibration_rows)
+        self.latest_rows = Rows.from_table(latest, user_ids=self.user_ids, item_ids=self.item_ids)
         self.ranker = build_ranker(config, num_users=len(self.user_ids), num_items=len(self.item_ids))
         self.ranker.input_mean.copy_(self.train_rows.inputs.mean(0))
         self.ranker.input_std.copy_(self.train_rows.inputs.std(0).clamp(min=1e-3))
@@ -133,8 +141,16 @@ class Trainer:
                 self.best_arrays = self.ranker.arrays()
             self._save()
             self.on_epoch(epoch)
-        arrays = {**self.best_arrays, USER_IDS: self.user_ids, ITEM_IDS: self.item_ids}
+        arrays = {**self._calibrated(), USER_IDS: self.user_ids, ITEM_IDS: self.item_ids}
         return Trained(arrays, self.epochs, best_epoch(self.epochs).epoch)
+
+    def _calibrated(self) -> dict[str, NDArray[np.float32]]:
+        """The best weights, with the output's bias moved."""
+        self.ranker.load_state_dict({name: torch.from_numpy(array) for name, array in self.best_arrays.items()})
+        offset = logit_offset(self._logits(self.latest_rows), self.latest_rows.targets.numpy())
+        with torch.no_grad():
+            self.ranker.output_bias.add_(offset)
+        return self.ranker.arrays()
 
     def _pretrain(self) -> None:
         factors = co_engagement_factors(
@@ -178,7 +194,7 @@ class Trainer:
         """Log loss and AUC on the validation rows."""
         if self.validation_rows is None:
             return float("nan"), float("nan")
-        targets, scores = self.validation_rows.targets.numpy(), self._scores(self.validation_rows)
+        targets, scores = self.validation_rows.targets.numpy(), expit(self._logits(self.validation_rows))
         return log_loss(targets, scores), roc_auc(targets, scores)
 
     def _step(self, batch: Rows) -> float:
@@ -197,14 +213,13 @@ class Trainer:
         return torch.where(hidden, unknown_row, rows)
 
     @torch.inference_mode()
-    def _scores(self, rows: Rows) -> NDArray[np.float64]:
+    def _logits(self, rows: Rows) -> NDArray[np.float64]:
         self.ranker.eval()
         batches = (
             rows.take(torch.arange(i, min(i + EVALUATION_BATCH_ROWS, len(rows))))
             for i in range(0, len(rows), EVALUATION_BATCH_ROWS)
         )
-        logits = torch.cat([self.ranker(batch.users, batch.items, batch.inputs) for batch in batches])
-        return torch.sigmoid(logits).double().numpy()
+        return torch.cat([self.ranker(batch.users, batch.items, batch.inputs) for batch in batches]).double().numpy()
 
     def _fingerprint(self) -> str:
         """Of all that a checkpoint must agree with to be continued."""
@@ -258,6 +273,14 @@ def _optimizers(ranker: Ranker, config: TrainingConfig) -> list[torch.optim.Opti
     if not config.embedding_learning_rate:
         return [dense]
     return [dense, torch.optim.SparseAdam(ranker.embedding_parameters(), lr=config.embedding_learning_rate)]
+
+
+def _latest(tables: Sequence[pa.Table], *, rows: int) -> pa.Table:
+    """The last so many rows, and in any case the last 24 hours: a click rate has its hours."""
+    known = pa.concat_tables(tables)
+    times = timestamps_us(known)
+    last_of_all = np.partition(times, max(0, len(times) - rows))[max(0, len(times) - rows)]
+    return known.filter(pa.array(times >= min(last_of_all, times.max() - US_PER_DAY)))
 
 
 def _check(features: pa.Table, name: str) -> None:

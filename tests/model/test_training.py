@@ -1,11 +1,13 @@
 """Training: it learns, it repeats, it goes on after an interruption, and it refuses what can't be learnt."""
 
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 from hypothesis import given, settings
@@ -63,19 +65,38 @@ def interrupt_after(epochs: int):
     return stop
 
 
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize("validated", [True, False])
+def test_the_mean_score_of_the_latest_rows_is_their_click_rate(model_type: ModelType, validated: bool):
+    train, validation, _ = split_features()
+    known = pa.concat_tables([train, validation]) if validated else train
+    config = small_model(model_type, training={"calibration_rows": 2_000})
+
+    trained = Trainer(config, train=train, validation=validation if validated else None).run()
+
+    latest = known.sort_by(schema.TIMESTAMP).slice(known.num_rows - 2_000)
+    assert pc.max(latest[schema.TIMESTAMP]).as_py() - pc.min(latest[schema.TIMESTAMP]).as_py() > timedelta(days=1)
+    scores = scored(trained, latest, model_type)
+    assert scores.mean() == pytest.approx(latest[schema.TARGET].to_numpy().mean(), rel=0.01)
+
+
+def scored(trained: Trained, table: pa.Table, model_type: ModelType) -> np.ndarray:
+    rows = Rows.from_table(table, user_ids=trained.arrays[USER_IDS], item_ids=trained.arrays[ITEM_IDS])
+    return forward.scores(
+        trained.arrays,
+        model_type,
+        user_rows=rows.users.numpy(),
+        item_rows=rows.items.numpy(),
+        inputs=rows.inputs.numpy(),
+    )
+
+
 def test_both_models_learn():
     _, _, test = split_features()
     targets = test[schema.TARGET].to_numpy()
     for model_type in MODEL_TYPES:
         trained = fit(small_model(model_type))
-        rows = Rows.from_table(test, user_ids=trained.arrays[USER_IDS], item_ids=trained.arrays[ITEM_IDS])
-        scores = forward.scores(
-            trained.arrays,
-            model_type,
-            user_rows=rows.users.numpy(),
-            item_rows=rows.items.numpy(),
-            inputs=rows.inputs.numpy(),
-        )
+        scores = scored(trained, test, model_type)
         assert roc_auc(targets, scores) > 0.6, model_type
         assert trained.epochs[trained.best_epoch - 1].validation_loss < trained.epochs[0].validation_loss, model_type
 
