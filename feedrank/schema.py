@@ -15,7 +15,7 @@ TIMESTAMP_TYPE = pa.timestamp("us", tz="UTC")
 INTERACTION_ID = "interaction_id"
 USER_ID = "user_id"
 EARLIER_SELF = 10**12
-"""Added to a user's id in a retraining's rows from before its recent days."""
+"""What earlier releases added to a user's id in older rows of a retraining: their models still know such ids."""
 ITEM_ID = "item_id"
 TIMESTAMP = "timestamp"
 CLICK = "click"

@@ -62,7 +62,7 @@ class People:
 
     @cached_property
     def ids(self) -> NDArray[np.int64]:
-        """With those of their earlier selves, which models and feature tables of retrainings hold."""
+        """With those of their earlier selves, which models and feature tables of earlier releases' retrainings hold."""
         numbers = np.array(self.numbers, dtype=np.int64)
         return np.unique(np.concatenate([numbers, numbers + schema.EARLIER_SELF]))
 

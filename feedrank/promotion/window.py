@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from feedrank import schema, stages, storage
+from feedrank import stages, storage
 from feedrank.config import Config
 from feedrank.config.monitoring import RetrainingConfig
 from feedrank.data.split import Split, hold_out, save_split
@@ -17,9 +17,7 @@ from feedrank.tables import US_PER_DAY, date_range, read_partitioned, timestamps
 def chosen_rows(features: pa.Table, *, window: RetrainingConfig, seed: int) -> pa.Table:
     """The rows of the last `recent_days` and so many random older ones that they are `replay_share` of all.
 
-    In time order; the older rows come first, so all of them fall into the train part, and they belong to the users'
-    earlier selves. Items keep their character and users change their mind: so old rows may teach what items are like
-    and how people click, but not what a user likes now.
+    In time order; the older rows come first, so all of them fall into the train part.
     """
     times = timestamps_us(features)
     first_recent = int(np.searchsorted(times, (times[-1] // US_PER_DAY + 1 - window.recent_days) * US_PER_DAY))
@@ -28,10 +26,7 @@ def chosen_rows(features: pa.Table, *, window: RetrainingConfig, seed: int) -> p
     older = np.random.default_rng(seed).choice(first_recent, wanted, replace=False)
     # Monitoring takes the beginning of the history from the first row, so that one stays.
     rows = np.union1d([0, *older], np.arange(first_recent, len(times))).astype(np.int64)
-    chosen = features.take(pa.array(rows))
-    ids = chosen[schema.USER_ID].to_numpy()
-    selves = pa.array(np.where(rows < first_recent, ids + schema.EARLIER_SELF, ids))
-    return chosen.set_column(chosen.schema.get_field_index(schema.USER_ID), schema.USER_ID, selves)
+    return features.take(pa.array(rows))
 
 
 def choose_window(features: Path, *, output: Path, config: Config) -> stages.Summary:

@@ -1,10 +1,9 @@
-"""Measures on a feed of one's own what a retraining's replay of older rows is worth, and whose rows they should be.
+"""Measures on a feed of one's own what a retraining's replay of older rows is worth.
 
-`recent` learns from the recent days only; `replay` also from older rows of the same users; `earlier selves` gives the
-users of older rows ids of their own, as if a mind that changes were another user's. Each is judged on the same held-out
-latest rows, over a few seeds; `spread` is the largest difference in GAUC between two seeds of one variant.
+`recent` learns from the recent days only, `replay` from older rows, too. Both are judged on the same held-out latest
+rows, over a few seeds; `spread` is the largest difference in GAUC between two seeds of one variant.
 
-    python -m benchmarks.earlier_selves ml-100k.inter --mapping config/mappings/recbole.yaml
+    python -m benchmarks.replay ml-100k.inter --mapping config/mappings/recbole.yaml
 """
 
 import argparse
@@ -45,29 +44,20 @@ def recent_only(train: pa.Table, first_recent: int) -> pa.Table:
     return train.slice(first_recent)
 
 
-def same_users(train: pa.Table, _: int) -> pa.Table:
-    """All rows as they are."""
+def with_replay(train: pa.Table, _: int) -> pa.Table:
+    """All rows."""
     return train
 
 
-def earlier_selves(train: pa.Table, first_recent: int) -> pa.Table:
-    """All rows, the older ones under other user ids."""
-    ids = train[schema.USER_ID].to_numpy()
-    others = np.where(np.arange(len(ids)) < first_recent, ids + 1 + ids.max() - min(0, ids.min()), ids)
-    return train.set_column(train.schema.get_field_index(schema.USER_ID), schema.USER_ID, pa.array(others))
-
-
-VARIANTS: dict[str, Variant] = {"recent": recent_only, "replay": same_users, "earlier selves": earlier_selves}
+VARIANTS: dict[str, Variant] = {"recent": recent_only, "replay": with_replay}
 
 
 def feature_table(file: str, *, mapping: Path) -> pa.Table:
-    """The features of a file's interactions; user ids become row numbers, so that there is room for other selves."""
+    """The features of a file's interactions."""
     config = load_config()
     with tempfile.TemporaryDirectory() as folder:
         ingest([file], output=Path(folder) / "interactions", mapping=mapping, config=config.data.ingest)
-        features = compute_features(read_partitioned(Path(folder) / "interactions"), config=config.data.features)
-    ids = np.unique(features[schema.USER_ID].to_numpy(), return_inverse=True)[1].astype(np.int64)
-    return features.set_column(features.schema.get_field_index(schema.USER_ID), schema.USER_ID, pa.array(ids))
+        return compute_features(read_partitioned(Path(folder) / "interactions"), config=config.data.features)
 
 
 def judged(features: pa.Table, variant: Variant, *, model: ModelConfig) -> dict[str, float]:
