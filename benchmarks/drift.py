@@ -48,7 +48,7 @@ from feedrank.monitoring.reference import load_reference
 from feedrank.monitoring.results import NEED_FEEDBACK
 from feedrank.monitoring.window import evaluate_window
 
-CONFIG = MonitoringConfig.model_validate({"drift": {"engine": "scipy"}})
+CONFIG = MonitoringConfig()
 HISTORY_DAYS, CLEAN_DAYS, SPREAD_DAYS = 42, 2, 30
 """Days behind the reference, and clean served days before a drift (the first gives the history of K of M)."""
 HEADLINE_MARGIN = 1.5

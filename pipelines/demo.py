@@ -14,7 +14,7 @@ from feedrank.cli.model import evaluation_table
 from feedrank.config import load_config
 from feedrank.evaluation.evaluate import Evaluation
 from feedrank.registry import CHAMPION, Registry
-from feedrank.simulation.page import headline, save, summary_table
+from feedrank.simulation.page import alarms_sentence, headline, save, summary_table
 from feedrank.simulation.results import SimulationResult
 from feedrank.simulation.run import Simulation
 from pipelines.local import LocalRun, run_local
@@ -90,12 +90,13 @@ def show(summary: DemoSummary, run: LocalRun, simulation_page: Path) -> None:
     )
     console.print(traffic)
     _show_simulation(summary.simulation)
-    seconds = Table("step", "seconds")
-    for task, value in summary.task_seconds.items():
-        seconds.add_row(task.replace("-", " "), f"{value:.1f}")
-    seconds.add_row("simulation", f"{summary.simulation.seconds:.1f}")
-    seconds.add_row("all, with serving", f"{summary.seconds:.1f}", style="bold")
+    seconds = Table("step", "seconds", "share")
+    for task, value in (summary.task_seconds | {"simulation": summary.simulation.seconds}).items():
+        seconds.add_row(task.replace("-", " "), f"{value:.1f}", f"{value / summary.seconds:.0%}")
+    seconds.add_row("all, with serving", f"{summary.seconds:.1f}", "", style="bold")
     console.print(seconds)
+    ratio = summary.simulation.seconds / summary.task_seconds["train"]
+    console.print(f"the simulation took {ratio:.1f} times as long as the training", highlight=False)
     console.print(f"validation report: {run.artifacts['validation_report']}", highlight=False, soft_wrap=True)
     console.print(f"the loop: {simulation_page}", highlight=False, soft_wrap=True)
     console.print(f"report: {DIRECTORY / 'report.html'}   figures: {DIRECTORY / 'summary.json'}", highlight=False)
@@ -103,7 +104,7 @@ def show(summary: DemoSummary, run: LocalRun, simulation_page: Path) -> None:
 
 def _show_simulation(result: SimulationResult) -> None:
     console.print(summary_table(result))
-    console.print(headline(result), highlight=False)
+    console.print(f"{headline(result)} {alarms_sentence(result)}", highlight=False)
     if (rollback := result.rollback) is not None:
         console.print(
             f"A bad model was forced in (CTR {rollback.ctr_bad:.1%}) and rolled back in "

@@ -16,7 +16,7 @@ def simulate(
     rollback: Annotated[bool, typer.Option(help="Then force in a bad model and roll it back.")] = True,
 ) -> None:
     """Play the closed loop: users, predictor, monitor, retraining and promotion over simulated days."""
-    from feedrank.simulation.page import headline, save
+    from feedrank.simulation.page import alarms_sentence, headline, save
     from feedrank.simulation.run import Simulation
 
     config = load_config()
@@ -26,7 +26,7 @@ def simulate(
     with timed("simulated"):
         result = simulation.play(second_act=rollback)
         page = save(result, output)
-    console.print(headline(result), highlight=False)
+    console.print(f"{headline(result)} {alarms_sentence(result)}", highlight=False)
     console.print(f"report: {page}", highlight=False)
 
 

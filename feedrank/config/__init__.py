@@ -23,6 +23,7 @@ from feedrank.config.pipelines import PipelinesConfig
 from feedrank.config.promotion import PromotionConfig
 from feedrank.config.serving import ServingConfig
 from feedrank.config.simulation import SimulationConfig
+from feedrank.config.sizes import SIZES, other_than_sizes
 from feedrank.config.text import parsed
 from feedrank.config.upkeep import UpkeepConfig
 from feedrank.errors import ConfigError
@@ -55,6 +56,19 @@ class Config(Section):
     promotion: PromotionConfig = PromotionConfig()
     simulation: SimulationConfig = SimulationConfig()
     upkeep: UpkeepConfig = UpkeepConfig()
+
+    def resized(self, sizes: Mapping[str, Any]) -> "Config":
+        """The same with other sizes, by dotted keys such as `model.embedding_dim`.
+
+        Raises:
+            ConfigError: a key is no size.
+        """
+        if others := other_than_sizes(sizes):
+            raise ConfigError(f"{others[0]}: no size; feedrank/config/sizes.py has them: {', '.join(SIZES)}")
+        tree = self.model_dump()
+        for key, value in sizes.items():
+            _override(tree, tuple(key.split(".")), value, source=key)
+        return Config.model_validate(tree)
 
 
 def config_dir() -> Path:

@@ -23,6 +23,7 @@ def save(result: SimulationResult, directory: Path) -> Path:
     page = environment.get_template(TEMPLATE).render(
         result=result,
         headline=headline(result),
+        alarms=alarms_sentence(result),
         picture=curves(result),
         rows=[summary_row(name, days) for name, days in result.days.items()],
         daily=_daily(result),
@@ -44,6 +45,15 @@ def headline(result: SimulationResult) -> str:
         f"of the new world regains ({found.informed_ctr:.1%}). Frozen, it stays at {found.frozen_ctr:.1%} "
         f"({found.frozen_share:.0%})."
     )
+
+
+def alarms_sentence(result: SimulationResult) -> str:
+    """When the monitor alarmed, and that it did not when nothing was wrong."""
+    calm, later = result.alarms
+    false = "no alarm" if not calm else f"{len(calm)} alarms ({calm[0].text.split('; ')[0]})"
+    hours = (later[0].at - result.shifted_at).total_seconds() / 3600 if later else 0.0
+    found = f"the first {hours:.0f} h after the shift" if later else "none after it either"
+    return f"The monitor raised {false} in the calm days before the shift, and {found}."
 
 
 def summary_row(name: PolicyName, days: list[PolicyDay]) -> dict[str, str]:

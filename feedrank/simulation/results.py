@@ -111,3 +111,15 @@ class SimulationResult(Result):
     """Rankings over HTTP."""
     request_seconds: float
     seconds: float
+
+    @property
+    def shifted_at(self) -> datetime:
+        """When the users' taste shifted."""
+        return next(event.at for event in self.events if event.kind == "shift")
+
+    @property
+    def alarms(self) -> tuple[list[Event], list[Event]]:
+        """The alerts about days before the shift, which are false, and those about later days."""
+        alerts = [event for event in self.events if event.kind == "alert"]
+        calm = [event for event in alerts if event.at <= self.shifted_at]
+        return calm, [event for event in alerts if event.at > self.shifted_at]

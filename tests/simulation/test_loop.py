@@ -41,4 +41,4 @@ def test_a_bad_model_is_rolled_back_without_a_failed_request(result: SimulationR
 
 
 def test_the_benchmark_prints_plain_json(result: SimulationResult) -> None:
-    assert {"recovered_share", "frozen_share", "seconds"} <= set(json.loads(json.dumps(figures(result))))
+    assert {"recovered_share", "frozen_share", "seconds"} <= set(json.loads(json.dumps(figures([result]))))
