@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -45,6 +46,18 @@ def values(table: delta.Table) -> dict[str, int | None]:
     read = table.read(columns=["key", "value"])
     assert len(set(read["key"].to_pylist())) == read.num_rows, "a key stands once"
     return dict(zip(read["key"].to_pylist(), read["value"].to_pylist(), strict=True))
+
+
+def test_old_commits_go_where_their_layout_says_so_and_transactions_stay_known(tmp_path):
+    layout = replace(LAYOUT, history_days=0)
+    table = delta.create_table(tmp_path / "table", layout=layout)
+    for number in range(210):  # a checkpoint is made, and old commits removed, every hundred
+        table = table.append(rows(range(number, number + 1)), layout=layout, note=delta.Note(transaction=("a", number)))
+
+    again = table.append(rows(range(1)), layout=layout, note=delta.Note(transaction=("a", 209)))
+
+    assert len(list((tmp_path / "table" / "_delta_log").glob("*.json"))) < 100
+    assert again.rows == 210
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,19 @@ class Layout:
 
     columns: pa.Schema
     day_of: str
+    history_days: int = 3650
+    """Commits stay so long: they say which files were read, and what a model's version of the table was."""
 
     @property
     def stored(self) -> pa.Schema:
         """The columns with the partition's."""
         return self.columns.append(pa.field(DATE, pa.date32()))
+
+    @property
+    def settings(self) -> Mapping[str, str | None]:
+        """Of a table: the log of commits has no statistics but those of the time, so no user's id either."""
+        history = f"interval {self.history_days} days"
+        return {"delta.logRetentionDuration": history, "delta.dataSkippingStatsColumns": self.day_of}
 
 
 @dataclass(frozen=True)

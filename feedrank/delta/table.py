@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 Rows: TypeAlias = pa.Table | Iterable[pa.Table]
 Result = TypeVar("Result")
 
-KEPT_HISTORY = "interval 3650 days"
-"""Commits stay in the log: they say which files were read, and what a model's version of the table was."""
 ATTEMPTS = 8
 """A commit that lost against another one is made again on the newer version, so many times."""
 FIRST_WAIT_S = 0.05
@@ -72,7 +70,7 @@ def create_table(location: Location, *, layout: Layout, note: Note = NOTHING) ->
             layout.stored,
             mode="ignore",
             partition_by=[DATE],
-            configuration=_settings(layout),
+            configuration=layout.settings,
             storage_options=options(location),
             commit_properties=note.properties(),
         )
@@ -98,7 +96,7 @@ def convert(folder: Location, *, layout: Layout, note: Note = NOTHING) -> "Table
             Schema.from_arrow(layout.stored),
             found,
             partition_by=[DATE],
-            configuration=_settings(layout),
+            configuration=layout.settings,
             storage_options=options(folder),
             commit_properties=note.properties(),
         )
@@ -278,11 +276,6 @@ class Table(Snapshot):
                 else:
                     return Table(self.location, handle), result
         raise AssertionError
-
-
-def _settings(layout: Layout) -> Mapping[str, str | None]:
-    """Of a table: the log, which stays, has no statistics but those of the time, so no user's id either."""
-    return {"delta.logRetentionDuration": KEPT_HISTORY, "delta.dataSkippingStatsColumns": layout.day_of}
 
 
 def _added(file: DataFile, *, now: int = 0) -> "AddAction":

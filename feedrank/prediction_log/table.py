@@ -6,7 +6,9 @@ from feedrank import delta, schema
 from feedrank.errors import DataError
 from feedrank.tables import parquet_files
 
-LAYOUT = delta.Layout(schema.PREDICTION_LOG, day_of=schema.RECEIVED_AT)
+LAYOUT = delta.Layout(schema.PREDICTION_LOG, day_of=schema.RECEIVED_AT, history_days=7)
+"""A predictor commits every minute, and nothing goes back to an earlier version: old commits would be half a million a
+year, which every reader lists."""
 
 
 def open_log(location: delta.Location) -> delta.Table:
