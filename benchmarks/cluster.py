@@ -46,20 +46,27 @@ def load_result(cluster: Cluster, name: str) -> LoadResult:
 
 
 def failed_during(cluster: Cluster, name: str, change: Callable[[], object]) -> int:
-    """Requests that were not answered with 200 while something changed, and for some seconds before and after.
+    """Requests that were not answered with 200 while something changed, and for some seconds before and after."""
+    result = result_during(cluster, name, change, rate=100, longest=LONGEST_CHANGE)
+    return result.offered - result.statuses.get("200", 0)
+
+
+def result_during(
+    cluster: Cluster, name: str, change: Callable[[], object], *, rate: float, longest: float
+) -> LoadResult:
+    """What a load of `rate` requests a second saw while something changed for at most so many seconds.
 
     Raises:
         RuntimeError: the load had ended before the change did.
     """
-    load_job(cluster, name, rate=100, seconds=LONGEST_CHANGE)
+    load_job(cluster, name, rate=rate, seconds=longest)
     time.sleep(SETTLING)  # the pod starts
     change()
     time.sleep(SETTLING)
     if cluster.get("job", name)["status"].get("active") != 1:
         raise RuntimeError(f"{name}: the load ended before the change; {cluster.kubectl('logs', f'job/{name}')}")
     cluster.kubectl("exec", f"job/{name}", "--", "python", "-c", "import os, signal; os.kill(1, signal.SIGTERM)")
-    result = load_result(cluster, name)
-    return result.offered - result.statuses.get("200", 0)
+    return load_result(cluster, name)
 
 
 def ready_seconds(cluster: Cluster) -> float:

@@ -1,10 +1,13 @@
 """On call: the lines of the runbook, as they are written there, change what is served."""
 
+import getpass
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -32,7 +35,10 @@ def run(cluster: Cluster, line: str) -> None:
 def from_a_laptop(beginning: str, version: str, *, has: str = "") -> subprocess.CompletedProcess[str]:
     """A line of the runbook for the command line, for the demo's cluster and another version."""
     _, *words = shlex.split(line_of_the_runbook(beginning, has=has).replace("CONTEXT", CONTEXT))
-    words = [version if re.fullmatch(r"v\d+\.\d+\.\d+", word) else word for word in words]
+    return run_feedrank([version if re.fullmatch(r"v\d+\.\d+\.\d+", word) else word for word in words])
+
+
+def run_feedrank(words: list[str]) -> subprocess.CompletedProcess[str]:
     feedrank = str(Path(sys.executable).with_name("feedrank"))
     return subprocess.run([feedrank, *words], capture_output=True, text=True, check=False, cwd=ROOT)
 
@@ -60,3 +66,41 @@ def test_a_rollback_from_a_laptop_that_can_not_be_says_why_and_fails(cluster: Cl
     assert done.returncode == 1
     assert "v9.9.9" in done.stdout and "has failed" in done.stderr
     assert cluster.served_version() == before
+
+
+WRONG_DAYS = """
+import sys
+import pyarrow.parquet as pq
+for day in sys.argv[1:]:
+    rows = pq.read_table(f"/data/arrived/date={day}", partitioning=None).to_pandas()
+    rows.loc[::2, ["click", "like", "share", "dwell_time"]] = [0, 0, 0, 100.0]
+    rows.to_parquet(f"/data/arrived/wrong-{day}.parquet")
+"""
+
+
+def days_held_by_the_etl(cluster: Cluster) -> list[str]:
+    """Of a run that is started here."""
+    cluster.start_from_cron_job("etl-of-test", cron_job="etl")
+    cluster.wait_for_job("etl-of-test")
+    said = cluster.run_job("validation", cron_job="retraining", command=["cat", "/data/validated/summary.json"])
+    return [held["date"] for held in json.loads(said)["held_days"]]
+
+
+def test_held_days_are_accepted_from_a_laptop_and_by_the_line_for_kubectl(cluster: Cluster) -> None:
+    today = datetime.now(UTC).date()
+    by_kubectl, from_laptop = (f"{today - timedelta(days=days)}" for days in (2, 3))
+    command = ["python", "-c", WRONG_DAYS, by_kubectl, from_laptop]
+    cluster.run_job("wrong-days", cron_job="retraining", command=command)
+    assert days_held_by_the_etl(cluster) == [from_laptop, by_kubectl]
+
+    _, *words = shlex.split(line_of_the_runbook("feedrank accept-day").replace("CONTEXT", CONTEXT))
+    done = run_feedrank([word for word in words if not word.startswith("2024-")] + [from_laptop])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{from_laptop} accepted by {getpass.getuser()}" in done.stdout
+
+    cluster.kubectl("delete", "job", "accept-now", "--ignore-not-found")
+    line = line_of_the_runbook("kubectl create job --from=cronjob/feedrank-accept-day")
+    run(cluster, line.replace("2024-02-10 2024-02-11", by_kubectl))
+    said = cluster.wait_for_job("accept-now")
+    assert f"{by_kubectl} accepted by on-call" in said and "the collector was down" in said
+    assert not days_held_by_the_etl(cluster)
