@@ -254,10 +254,16 @@ def watch(
     ends = [start + step * index for index in range((last - start) // step + 1)]
     for now in ends:
         due = [end for end in ends if now - timedelta(days=1) < end < now] if now.hour == 0 else []
+        before = history
         for end in [*due, now]:
             history = judged(history, end, now=now)
         alarms = histories.alarms(
-            history, model_version=version, ends=[*due, now], config=config.drift, keep=timedelta(days=1)
+            history,
+            before=before,
+            model_version=version,
+            ends=[*due, now],
+            config=config.drift,
+            keep=timedelta(days=1),
         )
         if alarms:
             found[now] = [alarm.signal for alarm in alarms]

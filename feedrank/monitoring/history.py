@@ -5,7 +5,7 @@ has no row of a window until it is judged, so its last M windows are older ones 
 history is kept per model version, so a new champion starts with a clean slate.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -192,21 +192,42 @@ def usual_value(history: pa.Table, name: str, *, model_version: str, before: dat
 
 
 def alarms(
-    history: pa.Table, *, model_version: str, ends: Sequence[datetime], config: DriftConfig, keep: timedelta
+    history: pa.Table,
+    *,
+    before: pa.Table,
+    model_version: str,
+    ends: Sequence[datetime],
+    config: DriftConfig,
+    keep: timedelta,
 ) -> list[Alarm]:
     """Signals that reached K flagged of their last M windows in a run that judged the windows that end at `ends`.
 
     The latest state of each; `active` when it holds for the signal's latest window. An alarm that waits for feedback of
-    newer windows stays, but not after `keep` without any verdict.
+    newer windows stays, but not after `keep` without any verdict. A window that is over and was judged again is told
+    only if the history `before` the run did not have its alarm.
     """
+    told = {(name, end) for name, rows in _signals(before, model_version) for end in _raised(rows, ends, config=config)}
     found: list[Alarm] = []
-    for _, rows in _of_version(history, model_version).sort_values(WINDOW_END).groupby(NAME, sort=False):
-        latest = len(rows) - 1
-        places = {*np.flatnonzero(rows[WINDOW_END].isin(list(ends))).tolist(), latest}
-        raised = [place for place in sorted(places) if _flagged(rows, place, config=config).sum() >= config.k]
-        if raised and (raised[-1] < latest or rows[WINDOW_END].iloc[latest] > max(ends) - keep):
-            found.append(_alarm(rows, raised[-1], config=config))
+    for name, rows in _signals(history, model_version):
+        latest = rows[WINDOW_END].iloc[-1]
+        raised = _raised(rows, [*ends, latest], config=config)
+        fresh = [end for end in raised if end == latest or (name, end) not in told]
+        if fresh and (fresh[-1] < latest or latest > max(ends) - keep):
+            place = int(np.flatnonzero(rows[WINDOW_END] == fresh[-1])[0])
+            found.append(_alarm(rows, place, config=config))
     return found
+
+
+def _signals(history: pa.Table, model_version: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The windows of each signal by time."""
+    for name, rows in _of_version(history, model_version).sort_values(WINDOW_END).groupby(NAME, sort=False):
+        yield str(name), rows
+
+
+def _raised(rows: pd.DataFrame, ends: Sequence[datetime], *, config: DriftConfig) -> list[pd.Timestamp]:
+    """Those of the ends, in order, by which a signal has K flagged of its last M windows."""
+    places = np.flatnonzero(rows[WINDOW_END].isin(list(ends)))
+    return [rows[WINDOW_END].iloc[place] for place in places if _flagged(rows, place, config=config).sum() >= config.k]
 
 
 def _flagged(rows: pd.DataFrame, place: int, *, config: DriftConfig) -> pd.Series:

@@ -160,7 +160,10 @@ class Alarm(Result):
     def sentence(self) -> str:
         """What happened, since when, and what to do."""
         since = f"; since {self.since:%Y-%m-%d %H:%M} UTC" if self.flagged_windows else ""
-        return f"{self.reason}{since}; {WHAT_TO_DO[self.kind]}"
+        what_to_do = (
+            WHAT_TO_DO[self.kind] if self.active else f"up to {self.window_end:%Y-%m-%d %H:%M} UTC, and no more"
+        )
+        return f"{self.reason}{since}; {what_to_do}"
 
 
 class TriggerDecision(Result):

@@ -130,15 +130,17 @@ def _judge(
     version = reference.info.model_version
     days = config.arrivals.late_feedback_days + math.ceil(config.window.hours / 24)
     arrivals = read_arrivals(sources, now=now, days=days)
+    before = histories.read_history(output / histories.FILE)
     evaluations, history = judge_windows(
         reference, sources=sources, own_days=output / OWN_DAYS, arrivals=arrivals,
-        history=histories.read_history(output / histories.FILE), config=config, now=now,
+        history=before, config=config, now=now,
     )  # fmt: skip
     windows = [evaluation.result for evaluation in evaluations]
     alarms = [
         *silence_alarms(arrivals, sources=sources, now=now, config=config.arrivals),
         *histories.alarms(
             history,
+            before=before,
             model_version=version,
             ends=[window.end for window in windows],
             config=config.drift,

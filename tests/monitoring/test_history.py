@@ -71,6 +71,9 @@ def window(
     )
 
 
+NO_WINDOWS = HISTORY.empty_table()
+
+
 def history_of(*statuses: Status, version: str = VERSION) -> pa.Table:
     history = HISTORY.empty_table()
     for index, status in enumerate(statuses):
@@ -82,9 +85,9 @@ def alarmed(history: pa.Table, *ends: int) -> list[tuple[str, bool]]:
     return [(alarm.signal, alarm.active) for alarm in raised(history, *ends)]
 
 
-def raised(history: pa.Table, *ends: int) -> list[Alarm]:
-    keep = timedelta(days=3)
-    return alarms(history, model_version=VERSION, ends=[end_of(end) for end in ends], config=CONFIG, keep=keep)
+def raised(history: pa.Table, *ends: int, before: pa.Table = NO_WINDOWS) -> list[Alarm]:
+    keep, judged = timedelta(days=3), [end_of(end) for end in ends]
+    return alarms(history, before=before, model_version=VERSION, ends=judged, config=CONFIG, keep=keep)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +108,16 @@ def test_two_of_the_last_three_windows_raise_an_alarm(statuses: tuple[Status, ..
 
 def test_an_alarm_of_a_window_that_was_made_up_for_is_reported_as_over() -> None:
     assert alarmed(history_of("drift", "drift", "ok", "ok"), 1, 2, 3) == [("item_ctr", False)]
+
+
+def test_windows_that_are_over_and_judged_again_are_told_only_if_they_were_not_before() -> None:
+    """Late clicks of a day with lost feedback change its windows for days; its alarm was told."""
+    history = history_of("drift", "drift", "ok", "ok")
+    assert not raised(history, 0, 1, 3, before=history_of("drift", "drift", "ok"))
+    (late,) = raised(history, 0, 1, 3, before=history_of("drift", "ok", "ok"))
+    assert late.sentence.endswith(f"up to {end_of(1):%Y-%m-%d %H:%M} UTC, and no more")
+    lasting = history_of("drift", "drift", "drift")
+    assert [alarm.active for alarm in raised(lasting, 2, before=history_of("drift", "drift"))] == [True]
 
 
 def test_the_reason_is_that_of_the_latest_flagged_window() -> None:
