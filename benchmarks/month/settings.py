@@ -27,7 +27,7 @@ class Sizes:
     device_shift: int | None = 23
     judged_days: int = 4
     """Last days, on which the recovered share is measured."""
-    volume_mb: int = 2_048
+    volume_mb: int = 512
     """Of the claim with tables, log, models and state."""
 
     @property
