@@ -41,9 +41,10 @@ def of_month(sizes: Sizes) -> list[Incident]:
 
     at, lost, bad, busy = sizes.at, *(sizes.date_of(day) for day in (LOST_DAY, BAD_DAY, BUSY_DAY))
     assert sizes.device_shift is not None
+    is_lost = f"{lost} are (missing|held)|no feedback has"
     return [
         incident("client nine hours ahead", CLOCK_AHEAD, at(CLOCK_AHEAD), "stamped in the future", until=5),
-        incident("lost day", LOST_DAY, at(LOST_DAY + 1, "02:00"), f"{lost} are missing|no feedback has", until=8),
+        incident("lost day", LOST_DAY, at(LOST_DAY + 1, "02:00"), is_lost, until=8),
         incident("bad rows", BAD_DAY, at(BAD_DAY + 1, "02:00"), f"{bad} are held.*(device|bad)", until=11),
         incident("three times the traffic", BUSY_DAY, at(BUSY_DAY + 1, "02:00"), f"{busy} are held.*rows", until=13),
         incident("rollback", ROLLBACK, at(ROLLBACK, "14:00"), "rollback to .* done", until=14),

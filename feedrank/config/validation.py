@@ -19,7 +19,9 @@ class HistoryConfig(Section):
 
     window_days: int = Field(default=28, ge=7, description="days before it that a day is compared with")
     min_days: int = Field(default=7, ge=3, description="of them with enough rows, else it isn't judged")
-    min_day_rows: int = Field(default=100, ge=1, description="a day with fewer rows isn't judged")
+    min_day_rows: int = Field(
+        default=100, ge=1, description="a day with fewer rows isn't judged, unless such days have more"
+    )
     min_day_clicks: int = Field(default=30, ge=1, description="the same for figures about clicked rows")
     noise_limit: float = Field(default=6.0, gt=0, description="standard deviations of day-to-day noise")
     rows: Tolerance = Tolerance(factor=2.0)

@@ -1,13 +1,15 @@
 """Were predictions made on the features that they should have been made on?
 
-The features of a sample of logged predictions are computed again, from the interactions that were known at the start of
-the prediction's day and with the constants that the model was trained with. A share of rows that differ says that the
-predictor has another snapshot (an old one) or other constants. Only what the sample needs is kept of the history: the
-rows of its users and items, and the counts of all.
+The features of a sample of logged predictions are computed again, with the constants that the model was trained with,
+from the interactions that were known at the start of the prediction's day: of those that the nightly validation beside
+them has accepted, as the nightly snapshot is. A share of rows that differ says that the predictor has another snapshot
+(an old one) or other constants. Only what the sample needs is kept of the history: the rows of its users and items, and
+the counts of all.
 """
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +19,12 @@ from numpy.typing import NDArray
 from feedrank import schema
 from feedrank.config.data import FeatureConfig
 from feedrank.config.monitoring import ConsistencyConfig
-from feedrank.delta import Location
+from feedrank.data.validation.stored import CLEAN
+from feedrank.delta import Location, is_local, is_table
 from feedrank.features.definitions import CLICKS, FEATURE_DEFINITIONS, IMPRESSIONS, US_PER_DAY, Array, Context
 from feedrank.features.events import Events
 from feedrank.features.fold import Fold
+from feedrank.monitoring.held_days import VALIDATED
 from feedrank.monitoring.recent import Source
 from feedrank.monitoring.results import Signal
 from feedrank.monitoring.rows import KEYS
@@ -82,7 +86,7 @@ def _checked(sample: pa.Table, config: ConsistencyConfig) -> pa.Table:
 def _known(predictions: pa.Table, interactions: Location, *, day: int, config: FeatureConfig) -> _Known:
     midnight = datetime.fromtimestamp(0, tz=UTC) + timedelta(days=day)
     source = Source.open(
-        interactions,
+        _accepted(interactions),
         wanted=schema.INTERACTIONS,
         by=schema.TIMESTAMP,
         start=HISTORY_START,
@@ -91,13 +95,19 @@ def _known(predictions: pa.Table, interactions: Location, *, day: int, config: F
     )
     users, items = predictions[schema.USER_ID].unique(), predictions[schema.ITEM_ID].unique()
     kept, impressions, clicks, first_us = [schema.INTERACTIONS.empty_table()], 0, 0, np.iinfo(np.int64).max
-    for batch in source.batches(keys=KEYS):
+    for read in source.batches(keys=KEYS):
+        batch = read.filter(pc.is_in(read[schema.DEVICE], pa.array(schema.DEVICES)))  # nobody may have validated them
         impressions += batch.num_rows
         first_us = min(first_us, int(timestamps_us(batch).min(initial=first_us)))
         clicks += int((Events.from_table(batch, config=config).outcomes.days < day).sum())
         involved = pc.or_(pc.is_in(batch[schema.USER_ID], users), pc.is_in(batch[schema.ITEM_ID], items))
         kept.append(batch.filter(involved))
     return _Known(pa.concat_tables(kept), impressions, clicks, first_us)
+
+
+def _accepted(interactions: Location) -> Location:
+    clean = Path(interactions).with_name(VALIDATED) / CLEAN if is_local(interactions) else None
+    return interactions if clean is None or not is_table(clean) else clean
 
 
 def _differences(predictions: pa.Table, known: _Known, *, config: FeatureConfig) -> NDArray[np.bool_]:

@@ -236,6 +236,25 @@ def test_a_lost_day_is_an_alarm_once_and_blocks_no_night(tmp_path: Path, drift_e
     assert len(clean(tmp_path)) == (frame["timestamp"] < midnight(days[-1] + 1)).sum()
 
 
+def test_a_day_of_which_a_few_rows_are_left_is_held(tmp_path: Path) -> None:
+    """The next export brings late clicks of a lost day: fewer rows than any other figure needs."""
+    frame = accepted_until(tmp_path, LAST - 2)
+    lost = np.flatnonzero(of_day(frame, LAST - 1))[5:]
+    frame = frame.drop(index=frame.index[lost])
+    summary = night(frame, tmp_path, LAST - 1)
+    assert held(summary) == [day_date(LAST - 1)]
+    assert "daily_rows: 5 instead of about" in summary.alarms[0]
+    assert not night(frame, tmp_path, LAST).alarms
+
+
+def test_a_day_of_a_week_that_always_has_few_rows_is_not_judged(tmp_path: Path) -> None:
+    frame = clean_frame(2, 21_000, LAST + 1)
+    sundays = frame["timestamp"].dt.weekday == 6
+    frame = frame[~sundays | (np.cumsum(sundays) % 40 == 0)]
+    assert night(frame, tmp_path, LAST - 14).first_import
+    assert not any(summary.alarms for summary in nights(frame, tmp_path, range(LAST - 13, LAST + 1)))
+
+
 def test_a_held_day_is_an_alarm_once_even_if_its_rows_change(tmp_path: Path) -> None:
     frame = accepted_until(tmp_path, LAST - 2)
     odd = of_day(frame, LAST - 1)

@@ -11,6 +11,7 @@ from monitored_data import CONFIG, START, feature_rows, interactions, prediction
 from feedrank import schema
 from feedrank.config.data import FeatureConfig
 from feedrank.features.offline import compute_features
+from feedrank.interactions import write_interactions
 from feedrank.monitoring.consistency import SUFFIX, consistency_signals
 from feedrank.monitoring.results import Signal
 from feedrank.monitoring.rows import READ_LOG, flat
@@ -94,3 +95,14 @@ def test_interactions_without_the_beginning_give_no_verdict(table: Path) -> None
 
 def test_no_predictions_are_not_enough_data(table: Path) -> None:
     assert {signal.status for signal in mismatches(served().slice(0, 0), table).values()} == {"not_enough_data"}
+
+
+def test_rows_that_the_validation_has_not_accepted_are_in_no_feature(table: Path, tmp_path: Path) -> None:
+    """A day that is held is in the interactions, and in no snapshot."""
+    held = with_column(shown(), schema.DEVICE, ["phone"] * shown().num_rows)
+    write_partitioned(pa.concat_tables([shown(), held]), tmp_path / "interactions")
+    found = mismatches(served(), tmp_path / "interactions")
+    assert {signal.statistic for signal in found.values()} == {0.0}
+    write_partitioned(pa.concat_tables([shown(), shown()]), tmp_path / "other" / "interactions")
+    write_interactions(shown(), tmp_path / "other" / "validated" / "clean")
+    assert {signal.statistic for signal in mismatches(served(), tmp_path / "other" / "interactions").values()} == {0.0}

@@ -36,6 +36,8 @@ class DailyFigure:
     only_upwards: bool = False
     whole_day: bool = False
     """It makes no sense for a day that isn't over."""
+    of_few: bool = False
+    """It also tells of a day with too few rows, where such days have enough: it was lost but for a few."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def daily_figures(batch: Batch, days: Days, config: HistoryConfig) -> list[Daily
 
 def _volume(days: Days, config: HistoryConfig) -> DailyFigure:
     value = np.where(days.rows > 0, days.rows, np.nan)
-    return DailyFigure("rows", value, 2 * np.sqrt(value), np.ones(days.count), config.rows, whole_day=True)
+    return DailyFigure("rows", value, 2 * np.sqrt(value), np.ones(days.count), config.rows, whole_day=True, of_few=True)
 
 
 def _share(

@@ -146,8 +146,18 @@ def _lag_groups(config: HistoryConfig) -> list[Ints]:
 
 def _judged(values: Floats, config: HistoryConfig) -> Bools:
     """Days that have a value, and enough such days before them, [days]."""
+    return _enough_before(values, config) & np.isfinite(values)
+
+
+def _enough_before(values: Floats, config: HistoryConfig) -> Bools:
     before = np.isfinite(_lagged(values, np.arange(1, config.window_days + 1))).sum(axis=1)
-    return (before >= config.min_days) & np.isfinite(values)
+    return np.asarray(before >= config.min_days)
+
+
+def _usual_rows(days: Days, config: HistoryConfig) -> Floats:
+    """What a day has at least, by the days before it or the same weekdays among them, [days]."""
+    rows = days.rows.astype(np.float64)
+    return np.asarray(np.fmin.reduce([_median(_lagged(rows, lags)) for lags in _lag_groups(config)]))
 
 
 def _accepted_by_hand(values: Floats, by_hand: Bools, config: HistoryConfig) -> Floats:
@@ -172,6 +182,12 @@ def _compare(figure: DailyFigure, days: Days, *, today: int, known: _Known, conf
     if figure.only_upwards:
         difference = np.maximum(difference, 0)
     judged = _judged(scaled, config) & np.isfinite(difference)
+    if figure.of_few:
+        judged |= (
+            _enough_before(scaled, config)
+            & np.isfinite(difference)
+            & (_usual_rows(days, config) >= config.min_day_rows)
+        )
     if figure.whole_day:
         judged &= places < today
     excess = np.fmin(
@@ -225,8 +241,7 @@ def _hour_figure(batch: Batch, days: Days, config: HistoryConfig) -> DailyFigure
 def _missing_days(days: Days, *, today: int, known: _Known, config: HistoryConfig) -> Comparison:
     """A day without rows where the days before it, and the same weekdays among them, have enough."""
     rows = days.rows.astype(np.float64)
-    references = [_median(_lagged(rows, lags)) for lags in _lag_groups(config)]
-    expected = np.fmin.reduce(references)
+    expected = _usual_rows(days, config)
     history = np.arange(days.count) >= config.min_days
     judged = history & (expected >= config.min_day_rows) & (np.arange(days.count) < today)
     excess = np.where(known.present, 0.0, 2.0)
