@@ -54,6 +54,28 @@ def test_an_accepted_day_of_bad_rows_keeps_them_in_the_quarantine_and_may_change
     assert not night(frame, tmp_path, LAST).held_days
 
 
+def test_late_clicks_between_the_acceptance_and_the_next_night_hold_the_day_no_more(tmp_path: Path) -> None:
+    """The next export always has some: without this a person accepts each odd day twice."""
+    frame = accepted_until(tmp_path, LAST - 2)
+    frame.loc[of_day(frame, LAST - 1), "device"] = "tablet"
+    assert held(night(frame, tmp_path, LAST - 1)) == [day_date(LAST - 1)]
+    accept(tmp_path, LAST - 1)
+    late = frame.index[of_day(frame, LAST - 1) & (frame["click"] == 0)][:3]
+    frame.loc[late, "click"] = 1
+    summary = night(frame, tmp_path, LAST)
+    assert not summary.held_days and not summary.alarms
+    assert len(clean(tmp_path)) == len(frame)
+    assert [day.who for day in summary.accepted_days] == ["ann"]
+
+
+def test_a_held_day_that_changes_is_not_taken_for_an_accepted_one(tmp_path: Path) -> None:
+    frame = accepted_until(tmp_path, LAST - 2)
+    frame.loc[of_day(frame, LAST - 1), "device"] = "tablet"
+    night(frame, tmp_path, LAST - 1)
+    frame.loc[frame.index[of_day(frame, LAST - 1) & (frame["click"] == 0)][:3], "click"] = 1
+    assert held(night(frame, tmp_path, LAST)) == [day_date(LAST - 1)]
+
+
 def test_an_accepted_loss_is_no_longer_told(tmp_path: Path) -> None:
     frame = accepted_until(tmp_path, LAST - 2)
     frame = frame[~of_day(frame, LAST - 1)]

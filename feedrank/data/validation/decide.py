@@ -105,8 +105,12 @@ def _told_before(before: DayEntry | None, entry: DayEntry) -> bool:
 
 
 def _figures(history: History | None, bad_shares: pd.Series, entries: Mapping[int, DayEntry]) -> pd.DataFrame:
-    """Those of accepted days, as they are now."""
+    """Those of accepted days, and of days that a person may accept, as they are now."""
     figures = bad_shares.to_frame(BAD_SHARE)
     if history is not None:
         figures = figures.join(history.figures, how="outer")
-    return figures[[entries[day].status == "accepted" if day in entries else False for day in figures.index]]
+    return figures[[day in entries and _keeps_figures(entries[day]) for day in figures.index]]
+
+
+def _keeps_figures(entry: DayEntry) -> bool:
+    return entry.status == "accepted" or entry.never_accepted

@@ -53,6 +53,11 @@ class DayEntry:
     why: str = ""
 
     @property
+    def never_accepted(self) -> bool:
+        """Whether it is held, and was from the first."""
+        return self.status == "held" and self.accepted_content is None
+
+    @property
     def by_hand(self) -> bool:
         """Whether a person accepted it."""
         return self.status == "accepted" and bool(self.who)
@@ -60,7 +65,10 @@ class DayEntry:
 
 @dataclass(frozen=True)
 class DayRecord:
-    """Entries by day (days since 1970-01-01), and the figures of accepted days (index: day; one column a figure)."""
+    """Entries by day (days since 1970-01-01), and figures of days (index: day; one column a figure).
+
+    They are those that an accepted day had then, or a held one has that was never accepted: a person may accept it.
+    """
 
     entries: Mapping[int, DayEntry]
     figures: pd.DataFrame
@@ -84,7 +92,8 @@ class DayRecord:
         """What the figure of each of the days was when it was accepted, [days]; NaN where it was not."""
         if name not in self.figures:
             return np.full(len(days), np.nan)
-        return self.figures[name].reindex(list(days)).to_numpy(dtype=np.float64)
+        waits = [day in self.entries and self.entries[day].never_accepted for day in days]
+        return np.where(waits, np.nan, self.figures[name].reindex(list(days)).to_numpy(dtype=np.float64))
 
     def by_hand(self, days: Sequence[int]) -> Bools:
         """Which of the days a person accepted, [days]."""
