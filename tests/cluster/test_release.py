@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from test_faults import wait_for
 
 from pipelines.kind_cluster import NAMESPACE, RELEASE, Cluster, install
 from pipelines.kind_demo import KindDemoSummary
@@ -36,8 +37,7 @@ def test_predictions_reach_the_log_on_the_volume(
 ) -> None:
     user = 1_000_000 + int(time.time())
     httpx.post(f"{url}/predict", json={**REQUEST, "user_id": user}).raise_for_status()
-    time.sleep(15)  # a file is written every ten seconds
-    assert logged_rows(cluster, user) == 3
+    wait_for(lambda: logged_rows(cluster, user) == 3, "the predictor commits to the log every minute")
 
 
 def test_the_drift_of_the_demo_was_alerted_and_started_one_retraining(cluster: Cluster, demo: KindDemoSummary) -> None:
