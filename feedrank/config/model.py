@@ -38,7 +38,7 @@ class TrainingConfig(Section):
     early_stopping: EarlyStopping = EarlyStopping()
     pretraining: PretrainingConfig = PretrainingConfig()
     calibration_rows: int = Field(
-        default=5_000, ge=1, description="the latest; their mean score is set to their click rate; at least a day's"
+        default=20_000, ge=1, description="the latest; their mean score is set to their click rate; at least a day's"
     )
     unknown_id_rate: float = Field(
         default=0.1,

@@ -102,7 +102,7 @@ class Trainer:
     ) -> None:
         """Takes feature tables (`schema.FEATURE_TABLE`). Without validation rows all configured epochs are trained.
 
-        The mean score of the latest validation rows, or else of the latest training rows, is set to their click rate.
+        The mean score of the latest of both is set to their click rate.
 
         Raises:
             DataError: a table is empty, has a value that is no finite number, or holds one class only.
@@ -119,7 +119,8 @@ class Trainer:
         self.validation_rows = (
             None if validation is None else Rows.from_table(validation, user_ids=self.user_ids, item_ids=self.item_ids)
         )
-        latest = _latest(train if validation is None else validation, rows=config.training.calibration_rows)
+        known = [train] if validation is None else [train, validation]
+        latest = _latest(known, rows=config.training.calibration_rows)
         self.latest_rows = Rows.from_table(latest, user_ids=self.user_ids, item_ids=self.item_ids)
         self.ranker = build_ranker(config, num_users=len(self.user_ids), num_items=len(self.item_ids))
         self.ranker.input_mean.copy_(self.train_rows.inputs.mean(0))
@@ -274,11 +275,12 @@ def _optimizers(ranker: Ranker, config: TrainingConfig) -> list[torch.optim.Opti
     return [dense, torch.optim.SparseAdam(ranker.embedding_parameters(), lr=config.embedding_learning_rate)]
 
 
-def _latest(table: pa.Table, *, rows: int) -> pa.Table:
+def _latest(tables: Sequence[pa.Table], *, rows: int) -> pa.Table:
     """The last so many rows, and in any case the last 24 hours: a click rate has its hours."""
-    times = timestamps_us(table)
+    known = pa.concat_tables(tables)
+    times = timestamps_us(known)
     last_of_all = np.partition(times, max(0, len(times) - rows))[max(0, len(times) - rows)]
-    return table.filter(pa.array(times >= min(last_of_all, times.max() - US_PER_DAY)))
+    return known.filter(pa.array(times >= min(last_of_all, times.max() - US_PER_DAY)))
 
 
 def _check(features: pa.Table, name: str) -> None:

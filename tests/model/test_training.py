@@ -69,7 +69,7 @@ def interrupt_after(epochs: int):
 @pytest.mark.parametrize("validated", [True, False])
 def test_the_mean_score_of_the_latest_rows_is_their_click_rate(model_type: ModelType, validated: bool):
     train, validation, _ = split_features()
-    known = validation if validated else train
+    known = pa.concat_tables([train, validation]) if validated else train
     config = small_model(model_type, training={"calibration_rows": 2_000})
 
     trained = Trainer(config, train=train, validation=validation if validated else None).run()
