@@ -1,7 +1,7 @@
 """Calibration in the large: the mean score is the click rate.
 
-Training leaves it off. Its rows have been in the pretrained embeddings themselves, other rows have not; dropout and
-hidden ids make logits noisy, and of noisy logits another offset has the right mean than of those that are served.
+Training leaves it off: dropout and hidden ids make logits noisy, and of noisy logits another offset has the right mean
+than of those that are served.
 """
 
 import numpy as np

@@ -26,6 +26,10 @@ def _mlp(sizes: Sequence[int], dropout: float) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+Moves = tuple[Tensor, Tensor]
+"""What is added to the embeddings of the users and the items of a batch, [B, D] each."""
+
+
 class Ranker(nn.Module):
     """Embeddings and input scaling that both models share."""
 
@@ -47,6 +51,10 @@ class Ranker(nn.Module):
         with torch.no_grad():
             self.user_embedding.weight[:-1] = torch.from_numpy(users)
             self.item_embedding.weight[:-1] = torch.from_numpy(items)
+
+    def _embedded(self, user_rows: Tensor, item_rows: Tensor, moves: Moves | None) -> Moves:
+        users, items = self.user_embedding(user_rows), self.item_embedding(item_rows)
+        return (users, items) if moves is None else (users + moves[0], items + moves[1])
 
     @property
     def output_bias(self) -> Tensor:
@@ -81,10 +89,10 @@ class TwoTower(Ranker):
         self.item_tower = _mlp([dim + len(ITEM_TOWER_COLUMNS), *item_dims], config.dropout)
         self.cross = _mlp([NUM_INPUTS, config.cross_hidden_dim, 1], 0.0)
 
-    def forward(self, user_rows: Tensor, item_rows: Tensor, inputs: Tensor) -> Tensor:
+    def forward(self, user_rows: Tensor, item_rows: Tensor, inputs: Tensor, moves: Moves | None = None) -> Tensor:
         """Rows [B], [B] and raw inputs [B, F] to logits [B]."""
         x = (inputs - self.input_mean) / self.input_std
-        users, items = self.user_embedding(user_rows), self.item_embedding(item_rows)
+        users, items = self._embedded(user_rows, item_rows, moves)
         users = users + self.user_tower(torch.cat([users, x[:, USER_TOWER_COLUMNS]], dim=1))
         items = items + self.item_tower(torch.cat([items, x[:, ITEM_TOWER_COLUMNS]], dim=1))
         return (users * items).sum(dim=1) + self.cross(x).squeeze(1)
@@ -100,10 +108,10 @@ class DeepMlp(Ranker):
         super().__init__(config, num_users=num_users, num_items=num_items)
         self.mlp = _mlp([3 * config.embedding_dim + NUM_INPUTS, *config.hidden_dims, 1], config.dropout)
 
-    def forward(self, user_rows: Tensor, item_rows: Tensor, inputs: Tensor) -> Tensor:
+    def forward(self, user_rows: Tensor, item_rows: Tensor, inputs: Tensor, moves: Moves | None = None) -> Tensor:
         """Rows [B], [B] and raw inputs [B, F] to logits [B]."""
         x = (inputs - self.input_mean) / self.input_std
-        users, items = self.user_embedding(user_rows), self.item_embedding(item_rows)
+        users, items = self._embedded(user_rows, item_rows, moves)
         return self.mlp(torch.cat([users, items, PRODUCT_SCALE * users * items, x], dim=1)).squeeze(1)
 
 

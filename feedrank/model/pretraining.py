@@ -19,11 +19,47 @@ from feedrank.model.inputs import Floats
 
 
 @dataclass(frozen=True)
+class Side:
+    """What is known of the users, or of the items, by the rows of the matrix."""
+
+    vectors: Floats
+    """Singular vectors, [ids, rank]."""
+    sums: Floats
+    """The other side's singular vectors, summed over an id's scaled impressions: [ids, rank]."""
+    scales: Floats
+    """What an impression is multiplied with for its id, [ids]."""
+
+
+@dataclass(frozen=True)
 class Factors:
     """Embeddings of users [users, dim] and items [items, dim]: rows of unit length, about 0 for rare ids."""
 
-    users: Floats
-    items: Floats
+    users: Side
+    items: Side
+    dim: int
+    shrinkage: float
+
+    def embeddings(self) -> tuple[Floats, Floats]:
+        """Of all users [users, dim] and items [items, dim]."""
+        return self._unit_length(self.users.sums), self._unit_length(self.items.sums)
+
+    def without_own(self, user_rows: Ints, item_rows: Ints) -> tuple[Floats, Floats]:
+        """Embeddings of the users and items [impressions, dim] of some impressions, each without that impression.
+
+        An impression makes its user and its item alike. One that comes later has not been in the matrix, so a ranker
+        that learns from impressions that have expects too much of likeness. The singular vectors stay as they are: of
+        many impressions, one changes them little.
+        """
+        scales = (self.users.scales[user_rows] * self.items.scales[item_rows])[:, None]
+        return (
+            self._unit_length(self.users.sums[user_rows] - scales * self.items.vectors[item_rows]),
+            self._unit_length(self.items.sums[item_rows] - scales * self.users.vectors[user_rows]),
+        )
+
+    def _unit_length(self, sums: Floats) -> Floats:
+        embeddings = np.zeros((len(sums), self.dim), dtype=np.float32)
+        embeddings[:, : sums.shape[1]] = sums / (np.linalg.norm(sums, axis=1, keepdims=True) + self.shrinkage)
+        return embeddings
 
 
 def co_engagement_factors(
@@ -41,16 +77,16 @@ def co_engagement_factors(
     """
     ones = np.ones(len(user_rows), dtype=np.float32)
     matrix = scipy.sparse.csr_matrix((ones, (user_rows, item_rows)), shape=shape)
-    scaled = _inverse_root(matrix.sum(1), config) @ matrix @ _inverse_root(matrix.sum(0), config)
+    scales = [_inverse_root(matrix.sum(axis), config) for axis in (1, 0)]
+    scaled = scipy.sparse.diags(scales[0]) @ matrix @ scipy.sparse.diags(scales[1])
     rank = min(config.rank, dim, *(size - 1 for size in shape))
     left, values, right = randomized_svd(scaled, rank + 1, n_iter=config.power_iterations, random_state=seed)
-    factors = [np.zeros((size, dim), dtype=np.float32) for size in shape]
-    for table, vectors in zip(factors, (left, right.T), strict=True):
-        scaled_vectors = vectors[:, 1:] * values[1:]
-        length = np.linalg.norm(scaled_vectors, axis=1, keepdims=True)
-        table[:, : scaled_vectors.shape[1]] = scaled_vectors / (length + config.shrinkage)
-    return Factors(*factors)
+    users, items = (
+        Side(vectors[:, 1:], vectors[:, 1:] * values[1:], own)
+        for vectors, own in zip((left, right.T), scales, strict=True)
+    )
+    return Factors(users, items, dim=dim, shrinkage=config.shrinkage)
 
 
-def _inverse_root(degrees: NDArray[np.float64], config: PretrainingConfig) -> scipy.sparse.dia_matrix:
-    return scipy.sparse.diags((np.asarray(degrees).ravel() + config.degree_offset) ** -0.5)
+def _inverse_root(degrees: NDArray[np.float64], config: PretrainingConfig) -> Floats:
+    return np.asarray((np.asarray(degrees).ravel() + config.degree_offset) ** -0.5, dtype=np.float32)

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from feedrank.features.events import Ints
 from feedrank.model.bundle import ITEM_IDS, USER_IDS, feature_matrix, rows_of
 from feedrank.model.calibration import logit_offset
 from feedrank.model.inputs import to_inputs
-from feedrank.model.networks import Ranker, build_ranker
+from feedrank.model.networks import Moves, Ranker, build_ranker
 from feedrank.model.pretraining import co_engagement_factors
 from feedrank.tables import US_PER_DAY, timestamps_us
 
@@ -58,26 +58,34 @@ class Trained:
 
 @dataclass(frozen=True)
 class Rows:
-    """A feature table as tensors: rows [n], rows [n], inputs [n, F], targets [n]."""
+    """A feature table as tensors: rows [n], rows [n], inputs [n, F], targets [n]; whether they are `pretrained` on."""
 
     users: Tensor
     items: Tensor
     inputs: Tensor
     targets: Tensor
+    pretrained: bool
 
     @staticmethod
-    def from_table(features: pa.Table, *, user_ids: Ints, item_ids: Ints) -> "Rows":
+    def from_table(features: pa.Table, *, user_ids: Ints, item_ids: Ints, pretrained: bool) -> "Rows":
         """Looks ids up among the known ones and transforms the features."""
         return Rows(
             users=torch.from_numpy(rows_of(user_ids, features[schema.USER_ID].to_numpy())),
             items=torch.from_numpy(rows_of(item_ids, features[schema.ITEM_ID].to_numpy())),
             inputs=torch.from_numpy(to_inputs(feature_matrix(features))),
             targets=torch.from_numpy(features[schema.TARGET].to_numpy().astype(np.float32)),
+            pretrained=pretrained,
         )
 
     def take(self, index: Tensor) -> "Rows":
         """The rows at some positions."""
-        return Rows(self.users[index], self.items[index], self.inputs[index], self.targets[index])
+        return replace(
+            self,
+            users=self.users[index],
+            items=self.items[index],
+            inputs=self.inputs[index],
+            targets=self.targets[index],
+        )
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -115,13 +123,16 @@ class Trainer:
         self.on_epoch, self.on_batch = on_epoch, on_batch
         self.user_ids = np.unique(train[schema.USER_ID].to_numpy())
         self.item_ids = np.unique(train[schema.ITEM_ID].to_numpy())
-        self.train_rows = Rows.from_table(train, user_ids=self.user_ids, item_ids=self.item_ids)
-        self.validation_rows = (
-            None if validation is None else Rows.from_table(validation, user_ids=self.user_ids, item_ids=self.item_ids)
+        self.train_rows = self._rows(train, pretrained=True)
+        self.validation_rows = None if validation is None else self._rows(validation, pretrained=False)
+        since_us = _latest_since_us(
+            [train] if validation is None else [train, validation], rows=config.training.calibration_rows
         )
-        known = [train] if validation is None else [train, validation]
-        latest = _latest(known, rows=config.training.calibration_rows)
-        self.latest_rows = Rows.from_table(latest, user_ids=self.user_ids, item_ids=self.item_ids)
+        self.latest_rows = [
+            rows.take(torch.from_numpy(np.flatnonzero(timestamps_us(table) >= since_us)))
+            for table, rows in ((train, self.train_rows), (validation, self.validation_rows))
+            if table is not None and rows is not None
+        ]
         self.ranker = build_ranker(config, num_users=len(self.user_ids), num_items=len(self.item_ids))
         self.ranker.input_mean.copy_(self.train_rows.inputs.mean(0))
         self.ranker.input_std.copy_(self.train_rows.inputs.std(0).clamp(min=1e-3))
@@ -147,13 +158,19 @@ class Trainer:
     def _calibrated(self) -> dict[str, NDArray[np.float32]]:
         """The best weights, with the output's bias moved."""
         self.ranker.load_state_dict({name: torch.from_numpy(array) for name, array in self.best_arrays.items()})
-        offset = logit_offset(self._logits(self.latest_rows), self.latest_rows.targets.numpy())
+        offset = logit_offset(
+            np.concatenate([self._logits(rows) for rows in self.latest_rows]),
+            np.concatenate([rows.targets.numpy() for rows in self.latest_rows]),
+        )
         with torch.no_grad():
             self.ranker.output_bias.add_(offset)
         return self.ranker.arrays()
 
+    def _rows(self, features: pa.Table, *, pretrained: bool) -> Rows:
+        return Rows.from_table(features, user_ids=self.user_ids, item_ids=self.item_ids, pretrained=pretrained)
+
     def _pretrain(self) -> None:
-        factors = co_engagement_factors(
+        self.factors = co_engagement_factors(
             self.train_rows.users.numpy(),
             self.train_rows.items.numpy(),
             shape=(len(self.user_ids), len(self.item_ids)),
@@ -161,7 +178,8 @@ class Trainer:
             config=self.config.training.pretraining,
             seed=self.config.training.seed,
         )
-        self.ranker.set_embeddings(users=factors.users, items=factors.items)
+        self.pretrained = self.factors.embeddings()
+        self.ranker.set_embeddings(users=self.pretrained[0], items=self.pretrained[1])
 
     def _done(self) -> bool:
         stopping, losses = self.config.training.early_stopping, [epoch.validation_loss for epoch in self.epochs]
@@ -202,11 +220,22 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         users = self._hide(batch.users, len(self.user_ids))
         items = self._hide(batch.items, len(self.item_ids))
-        loss = nn.functional.binary_cross_entropy_with_logits(self.ranker(users, items, batch.inputs), batch.targets)
+        logits = self.ranker(users, items, batch.inputs, self._moves(batch, users, items))
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, batch.targets)
         loss.backward()
         for optimizer in self.optimizers:
             optimizer.step()
         return loss.item()
+
+    def _moves(self, batch: Rows, users: Tensor, items: Tensor) -> Moves | None:
+        """What makes pretrained embeddings those without the batch's own impressions; 0 for ids that are hidden."""
+        if not batch.pretrained:
+            return None
+        looked_up = batch.users.numpy(), batch.items.numpy()
+        own = self.factors.without_own(*looked_up)
+        moves = (own[side] - self.pretrained[side][looked_up[side]] for side in (0, 1))
+        users_by, items_by = (torch.from_numpy(move) for move in moves)
+        return users_by * (users == batch.users)[:, None], items_by * (items == batch.items)[:, None]
 
     def _hide(self, rows: Tensor, unknown_row: int) -> Tensor:
         hidden = torch.rand(len(rows), generator=self.shuffle) < self.config.training.unknown_id_rate
@@ -219,7 +248,11 @@ class Trainer:
             rows.take(torch.arange(i, min(i + EVALUATION_BATCH_ROWS, len(rows))))
             for i in range(0, len(rows), EVALUATION_BATCH_ROWS)
         )
-        return torch.cat([self.ranker(batch.users, batch.items, batch.inputs) for batch in batches]).double().numpy()
+        logits = [
+            self.ranker(batch.users, batch.items, batch.inputs, self._moves(batch, batch.users, batch.items))
+            for batch in batches
+        ]
+        return torch.cat(logits).double().numpy()
 
     def _fingerprint(self) -> str:
         """Of all that a checkpoint must agree with to be continued."""
@@ -275,12 +308,10 @@ def _optimizers(ranker: Ranker, config: TrainingConfig) -> list[torch.optim.Opti
     return [dense, torch.optim.SparseAdam(ranker.embedding_parameters(), lr=config.embedding_learning_rate)]
 
 
-def _latest(tables: Sequence[pa.Table], *, rows: int) -> pa.Table:
-    """The last so many rows, and in any case the last 24 hours: a click rate has its hours."""
-    known = pa.concat_tables(tables)
-    times = timestamps_us(known)
-    last_of_all = np.partition(times, max(0, len(times) - rows))[max(0, len(times) - rows)]
-    return known.filter(pa.array(times >= min(last_of_all, times.max() - US_PER_DAY)))
+def _latest_since_us(tables: Sequence[pa.Table], *, rows: int) -> int:
+    """When the last so many rows begin, and in any case the last 24 hours: a click rate has its hours."""
+    times = np.sort(np.concatenate([timestamps_us(table) for table in tables]))
+    return int(min(times[-min(rows, len(times))], times[-1] - US_PER_DAY))
 
 
 def _check(features: pa.Table, name: str) -> None:
