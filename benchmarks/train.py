@@ -104,9 +104,7 @@ def measure(train: pa.Table, validation: pa.Table, *, config: ModelConfig, naive
 
     started = time.perf_counter()
     users, items = trainer.user_ids, trainer.item_ids
-    rows, validation_rows = (
-        Rows.from_table(table, user_ids=users, item_ids=items, pretrained=False) for table in (train, validation)
-    )
+    rows, validation_rows = (Rows.from_table(t, user_ids=users, item_ids=items) for t in (train, validation))
     ranker = naive_ranker(config, num_users=len(users), num_items=len(items))
     ranker.input_mean.copy_(rows.inputs.mean(0))
     ranker.input_std.copy_(rows.inputs.std(0).clamp(min=1e-3))

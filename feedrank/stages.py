@@ -201,28 +201,30 @@ def train_ranker(
 ) -> ModelMetadata:
     """Fits the configured ranker and writes its bundle with the snapshot of the features and monitoring's reference.
 
-    An interrupted run goes on from `.<output>.checkpoint` beside the output.
+    An interrupted run goes on from `.<output>.<number of the half-life>.checkpoint` beside the output.
     """
-    from feedrank.model.training import Trainer
+    from feedrank.model.training import train_best
 
     started = perf_counter()
     _, train, validation, test = load_features(features)
     snapshot = load_snapshot(features / SNAPSHOT_FOLDER)
-    checkpoint = output.with_name(f".{output.name}.checkpoint")
+    half_lives = len(config.model.training.half_life_days)
+    checkpoints = [output.with_name(f".{output.name}.{number}.checkpoint") for number in range(half_lives)]
     with storage.new_directory(output) as fresh:
-        trained = Trainer(
+        trained = train_best(
             config.model,
             train=train,
             validation=validation,
-            checkpoint=checkpoint,
+            checkpoints=checkpoints,
             on_epoch=on_epoch,
             on_batch=on_batch,
-        ).run()
+        )
         metadata = metadata_of(
             train,
             snapshot=snapshot.info,
             config=config.model,
             epochs=trained.best_epoch,
+            half_life_days=trained.half_life_days,
             seconds=perf_counter() - started,
         )
         write_bundle(fresh, metadata=metadata, config=config.model, arrays=trained.arrays, snapshot=snapshot)
@@ -230,7 +232,8 @@ def train_ranker(
         seal(fresh)
         _write_reference(fresh, train=train, test=test, config=config)
         seal(fresh)
-    checkpoint.unlink(missing_ok=True)
+    for checkpoint in checkpoints:
+        checkpoint.unlink(missing_ok=True)
     return metadata
 
 
@@ -322,7 +325,8 @@ def refit_ranker(
 ) -> ModelMetadata:
     """Fits a ranker again on all rows of its features, so that what is served knows the latest day.
 
-    Same settings and seed, as many epochs as were best. The reference and the figures stay those of the held-out fit.
+    Same settings and seed, the epochs and the half-life that were best. The reference and the figures stay those of the
+    held-out fit.
 
     Raises:
         DataError: on the test rows, which it has now seen, it is worse than the held-out fit.
@@ -339,12 +343,20 @@ def refit_ranker(
             raise DataError(f"{model}: trained by a release that did not record the epochs; train it again")
         config = held_out.config.with_epochs(fit.epochs)
         checkpoint = output.with_name(f".{output.name}.checkpoint")
-        trained = Trainer(config, train=rows, validation=None, checkpoint=checkpoint, on_epoch=on_epoch).run()
+        trained = Trainer(
+            config,
+            train=rows,
+            validation=None,
+            half_life_days=fit.half_life_days,
+            checkpoint=checkpoint,
+            on_epoch=on_epoch,
+        ).run()
         metadata = metadata_of(
             rows,
             snapshot=held_out.snapshot.info,
             config=held_out.config,
             epochs=trained.best_epoch,
+            half_life_days=trained.half_life_days,
             seconds=perf_counter() - started,
             evaluated=EvaluatedFit(model_id=held_out.metadata.model_id, fit=fit, tested_on=span_of(test)),
         )

@@ -1,6 +1,6 @@
 """`config/model_config.yaml`: the ranker, its training, evaluation, gates and registry."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,7 @@ class PretrainingConfig(Section):
     degree_offset: float = Field(default=20.0, gt=0, description="pulls rarely seen users and items to zero")
     shrinkage: float = Field(default=0.001, gt=0, description="length at which a vector is halved")
     power_iterations: int = Field(default=4, ge=0)
+    click_weight: float = Field(default=5.0, ge=0, description="impressions that a click counts for beside its own")
 
 
 class TrainingConfig(Section):
@@ -37,6 +38,11 @@ class TrainingConfig(Section):
     epochs: int = Field(default=20, ge=1)
     early_stopping: EarlyStopping = EarlyStopping()
     pretraining: PretrainingConfig = PretrainingConfig()
+    half_life_days: tuple[Annotated[float, Field(gt=0)] | None, ...] = Field(
+        default=(None, 7.0),
+        min_length=1,
+        description="after so long a row counts for half (null: all count alike); the best on validation rows is kept",
+    )
     calibration_rows: int = Field(
         default=20_000, ge=1, description="the latest; their mean score is set to their click rate; at least a day's"
     )

@@ -58,6 +58,8 @@ class Fit(RowSpan):
 
     epochs: int
     seconds: float
+    half_life_days: float | None = None
+    """After so long a row counted for half; None: all counted alike."""
 
 
 class EvaluatedFit(BaseModel):
@@ -107,9 +109,11 @@ class ModelMetadata(BaseModel):
         days = f"{self.training_data_date_range.start} to {self.training_data_date_range.end}"
         if self.fit is None or self.evaluated is None:
             return f"fitted on {days}"
-        tested = self.evaluated.tested_on
+        tested, half_life = self.evaluated.tested_on, self.fit.half_life_days
+        memory = "" if half_life is None else f", {half_life:g} days older rows counting half,"
         return (
-            f"fitted on all {self.fit.rows:,} rows from {days} in {self.fit.epochs} epochs ({self.fit.seconds:.0f} s); "
+            f"fitted on all {self.fit.rows:,} rows from {days}{memory} in {self.fit.epochs} epochs "
+            f"({self.fit.seconds:.0f} s); "
             f"its figures are those of the same settings fitted on the rows up to {self.evaluated.fit.end:%F %R} and "
             f"tested on {tested.rows:,} rows from {tested.start:%F %R} to {tested.end:%F %R}"
         )

@@ -24,6 +24,7 @@ def metadata_of(
     snapshot: SnapshotInfo,
     config: ModelConfig,
     epochs: int,
+    half_life_days: float | None,
     seconds: float,
     evaluated: EvaluatedFit | None = None,
 ) -> ModelMetadata:
@@ -45,7 +46,7 @@ def metadata_of(
         data_fingerprint=data_fingerprint,
         git_commit=_git_commit(),
         trained_on=snapshot.source,
-        fit=Fit(**span.model_dump(), epochs=epochs, seconds=seconds),
+        fit=Fit(**span.model_dump(), epochs=epochs, half_life_days=half_life_days, seconds=seconds),
         evaluated=evaluated,
     )
 

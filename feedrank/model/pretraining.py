@@ -1,9 +1,10 @@
-"""First embeddings from who was shown what: truncated SVD of the user-item impression matrix.
+"""First embeddings from who was shown what, and clicked: truncated SVD of the user-item matrix.
 
-A feed shows people what they tend to like, so impressions carry taste even where clicks are rare. The counts are
-scaled by both degrees (the normalised adjacency of spectral co-clustering: Dhillon, KDD 2001), and the leading
-singular vectors become unit-length embeddings; the first one, which only mirrors popularity, is left out. Clicks stay
-out of the matrix: with them each training row would see its own label in the product of its embeddings.
+A feed shows people what they tend to like, so impressions carry taste even where clicks are rare; a click counts for
+several. The counts are scaled by both degrees (the normalised adjacency of spectral co-clustering: Dhillon, KDD 2001),
+and the leading singular vectors become unit-length embeddings; the first one, which only mirrors popularity, is left
+out. Whoever learns from an impression looks at its embeddings without it (`Factors.without_own`): with it a training
+row would see its own label in their product.
 """
 
 from dataclasses import dataclass
@@ -43,14 +44,16 @@ class Factors:
         """Of all users [users, dim] and items [items, dim]."""
         return self._unit_length(self.users.sums), self._unit_length(self.items.sums)
 
-    def without_own(self, user_rows: Ints, item_rows: Ints) -> tuple[Floats, Floats]:
+    def without_own(self, user_rows: Ints, item_rows: Ints, counts: Floats) -> tuple[Floats, Floats]:
         """Embeddings of the users and items [impressions, dim] of some impressions, each without that impression.
 
+        `counts` [impressions] is what they were counted for.
+
         An impression makes its user and its item alike. One that comes later has not been in the matrix, so a ranker
-        that learns from impressions that have expects too much of likeness. The singular vectors stay as they are: of
-        many impressions, one changes them little.
+        that learns from impressions that have expects too much of likeness. The singular vectors stay as they are: the
+        more impressions a user and an item have, the less one of them changes.
         """
-        scales = (self.users.scales[user_rows] * self.items.scales[item_rows])[:, None]
+        scales = (counts * self.users.scales[user_rows] * self.items.scales[item_rows])[:, None]
         return (
             self._unit_length(self.users.sums[user_rows] - scales * self.items.vectors[item_rows]),
             self._unit_length(self.items.sums[item_rows] - scales * self.users.vectors[user_rows]),
@@ -65,18 +68,18 @@ class Factors:
 def co_engagement_factors(
     user_rows: Ints,
     item_rows: Ints,
+    counts: Floats,
     *,
     shape: tuple[int, int],
     dim: int,
     config: PretrainingConfig,
     seed: int,
 ) -> Factors:
-    """Factors from the user and item rows [impressions] of a matrix of `shape` (users, items).
+    """Factors of a matrix of `shape` (users, items) from rows, columns and counts of impressions, [impressions] each.
 
     Columns beyond the rank that the data allow stay 0.
     """
-    ones = np.ones(len(user_rows), dtype=np.float32)
-    matrix = scipy.sparse.csr_matrix((ones, (user_rows, item_rows)), shape=shape)
+    matrix = scipy.sparse.csr_matrix((counts, (user_rows, item_rows)), shape=shape)
     scales = [_inverse_root(matrix.sum(axis), config) for axis in (1, 0)]
     scaled = scipy.sparse.diags(scales[0]) @ matrix @ scipy.sparse.diags(scales[1])
     rank = min(config.rank, dim, *(size - 1 for size in shape))

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,11 @@ from feedrank import schema, storage
 from feedrank.config.model import ModelConfig, TrainingConfig
 from feedrank.errors import DataError
 from feedrank.evaluation.metrics import log_loss, roc_auc
-from feedrank.features.events import Ints
-from feedrank.model.bundle import ITEM_IDS, USER_IDS, feature_matrix, rows_of
+from feedrank.model.bundle import ITEM_IDS, USER_IDS
 from feedrank.model.calibration import logit_offset
-from feedrank.model.inputs import to_inputs
 from feedrank.model.networks import Moves, Ranker, build_ranker
 from feedrank.model.pretraining import co_engagement_factors
+from feedrank.model.rows import Rows, recency_of
 from feedrank.tables import US_PER_DAY, timestamps_us
 
 EVALUATION_BATCH_ROWS = 16_384
@@ -54,41 +53,7 @@ class Trained:
     arrays: dict[str, NDArray[Any]]
     epochs: list[Epoch]
     best_epoch: int
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A feature table as tensors: rows [n], rows [n], inputs [n, F], targets [n]; whether they are `pretrained` on."""
-
-    users: Tensor
-    items: Tensor
-    inputs: Tensor
-    targets: Tensor
-    pretrained: bool
-
-    @staticmethod
-    def from_table(features: pa.Table, *, user_ids: Ints, item_ids: Ints, pretrained: bool) -> "Rows":
-        """Looks ids up among the known ones and transforms the features."""
-        return Rows(
-            users=torch.from_numpy(rows_of(user_ids, features[schema.USER_ID].to_numpy())),
-            items=torch.from_numpy(rows_of(item_ids, features[schema.ITEM_ID].to_numpy())),
-            inputs=torch.from_numpy(to_inputs(feature_matrix(features))),
-            targets=torch.from_numpy(features[schema.TARGET].to_numpy().astype(np.float32)),
-            pretrained=pretrained,
-        )
-
-    def take(self, index: Tensor) -> "Rows":
-        """The rows at some positions."""
-        return replace(
-            self,
-            users=self.users[index],
-            items=self.items[index],
-            inputs=self.inputs[index],
-            targets=self.targets[index],
-        )
-
-    def __len__(self) -> int:
-        return len(self.targets)
+    half_life_days: float | None
 
 
 Progress = Callable[[int, float], None]
@@ -104,13 +69,15 @@ class Trainer:
         *,
         train: pa.Table,
         validation: pa.Table | None,
+        half_life_days: float | None = None,
         checkpoint: Path | None = None,
         on_epoch: Callable[[Epoch], None] = lambda _: None,
         on_batch: Progress = lambda _rows, _loss: None,
     ) -> None:
         """Takes feature tables (`schema.FEATURE_TABLE`). Without validation rows all configured epochs are trained.
 
-        The mean score of the latest of both is set to their click rate.
+        The mean score of the latest of both is set to their click rate. A row that is `half_life_days` older than the
+        latest one counts for half as much; without, all count alike.
 
         Raises:
             DataError: a table is empty, has a value that is no finite number, or holds one class only.
@@ -119,12 +86,14 @@ class Trainer:
         if validation is not None:
             _check(validation, "validation")
         torch.manual_seed(config.training.seed)
-        self.config, self.checkpoint = config, checkpoint
+        self.config, self.checkpoint, self.half_life_days = config, checkpoint, half_life_days
         self.on_epoch, self.on_batch = on_epoch, on_batch
         self.user_ids = np.unique(train[schema.USER_ID].to_numpy())
         self.item_ids = np.unique(train[schema.ITEM_ID].to_numpy())
-        self.train_rows = self._rows(train, pretrained=True)
-        self.validation_rows = None if validation is None else self._rows(validation, pretrained=False)
+        self.train_rows = self._rows(train).to_train_on(
+            recency_of(train, half_life_days=half_life_days), click_weight=config.training.pretraining.click_weight
+        )
+        self.validation_rows = None if validation is None else self._rows(validation)
         since_us = _latest_since_us(
             [train] if validation is None else [train, validation], rows=config.training.calibration_rows
         )
@@ -153,7 +122,7 @@ class Trainer:
             self._save()
             self.on_epoch(epoch)
         arrays = {**self._calibrated(), USER_IDS: self.user_ids, ITEM_IDS: self.item_ids}
-        return Trained(arrays, self.epochs, best_epoch(self.epochs).epoch)
+        return Trained(arrays, self.epochs, best_epoch(self.epochs).epoch, self.half_life_days)
 
     def _calibrated(self) -> dict[str, NDArray[np.float32]]:
         """The best weights, with the output's bias moved."""
@@ -166,13 +135,14 @@ class Trainer:
             self.ranker.output_bias.add_(offset)
         return self.ranker.arrays()
 
-    def _rows(self, features: pa.Table, *, pretrained: bool) -> Rows:
-        return Rows.from_table(features, user_ids=self.user_ids, item_ids=self.item_ids, pretrained=pretrained)
+    def _rows(self, features: pa.Table) -> Rows:
+        return Rows.from_table(features, user_ids=self.user_ids, item_ids=self.item_ids)
 
     def _pretrain(self) -> None:
         self.factors = co_engagement_factors(
             self.train_rows.users.numpy(),
             self.train_rows.items.numpy(),
+            self.train_rows.counts.numpy(),
             shape=(len(self.user_ids), len(self.item_ids)),
             dim=self.config.embedding_dim,
             config=self.config.training.pretraining,
@@ -221,7 +191,7 @@ class Trainer:
         users = self._hide(batch.users, len(self.user_ids))
         items = self._hide(batch.items, len(self.item_ids))
         logits = self.ranker(users, items, batch.inputs, self._moves(batch, users, items))
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, batch.targets)
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, batch.targets, batch.weights)
         loss.backward()
         for optimizer in self.optimizers:
             optimizer.step()
@@ -229,10 +199,10 @@ class Trainer:
 
     def _moves(self, batch: Rows, users: Tensor, items: Tensor) -> Moves | None:
         """What makes pretrained embeddings those without the batch's own impressions; 0 for ids that are hidden."""
-        if not batch.pretrained:
+        if not batch.counts.any():
             return None
         looked_up = batch.users.numpy(), batch.items.numpy()
-        own = self.factors.without_own(*looked_up)
+        own = self.factors.without_own(*looked_up, batch.counts.numpy())
         moves = (own[side] - self.pretrained[side][looked_up[side]] for side in (0, 1))
         users_by, items_by = (torch.from_numpy(move) for move in moves)
         return users_by * (users == batch.users)[:, None], items_by * (items == batch.items)[:, None]
@@ -260,7 +230,7 @@ class Trainer:
         for rows in (self.train_rows, self.validation_rows):
             if rows is None:
                 continue
-            for tensor in (rows.users, rows.items, rows.inputs, rows.targets):
+            for tensor in (rows.users, rows.items, rows.inputs, rows.targets, rows.counts):
                 digest.update(np.ascontiguousarray(tensor.numpy()).data)
         return digest.hexdigest()
 
@@ -296,6 +266,35 @@ class Trainer:
         torch.set_rng_state(state["torch"])
         self.epochs = [Epoch.model_validate(epoch) for epoch in state["epochs"]]
         self.best_arrays = {name: tensor.numpy() for name, tensor in state["best"].items()}
+
+
+def train_best(
+    config: ModelConfig,
+    *,
+    train: pa.Table,
+    validation: pa.Table,
+    checkpoints: Sequence[Path],
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    on_batch: Progress = lambda _rows, _loss: None,
+) -> Trained:
+    """Trains with each configured half-life, each with a checkpoint of its own, and returns the best on validation.
+
+    How fast a feed forgets is not known beforehand: while tastes last, old rows are as good as new ones; after they
+    have moved, they are in the way.
+    """
+    runs = [
+        Trainer(
+            config,
+            train=train,
+            validation=validation,
+            half_life_days=half_life_days,
+            checkpoint=checkpoint,
+            on_epoch=on_epoch,
+            on_batch=on_batch,
+        ).run()
+        for half_life_days, checkpoint in zip(config.training.half_life_days, checkpoints, strict=True)
+    ]
+    return min(runs, key=lambda run: best_epoch(run.epochs).validation_loss)
 
 
 def _optimizers(ranker: Ranker, config: TrainingConfig) -> list[torch.optim.Optimizer]:

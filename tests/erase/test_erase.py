@@ -58,7 +58,7 @@ def test_nothing_is_left_anywhere_and_others_stay_as_they_were(run: Path) -> Non
     scores, kept = before.score_table(others), delta.open_table(run / "validated" / "clean").read()
     assert len(traces(run, WHO)) > 40 and len(verify_erasure([WHO], run_dir=run, config=config)) > 40
 
-    checkpoints = [run / ".model.checkpoint", run / "retraining" / ".model.checkpoint"]
+    checkpoints = [run / ".model.0.checkpoint", run / "retraining" / ".model.checkpoint"]
     for checkpoint in checkpoints:
         checkpoint.write_bytes(b"weights of a training that was cut off")
 
@@ -69,7 +69,7 @@ def test_nothing_is_left_anywhere_and_others_stay_as_they_were(run: Path) -> Non
     found = {Path(erased.place).relative_to(run).parts[0] for erased in report.erased if "MLflow" not in erased.place}
     assert found == {
         *("interactions", "validated", "features", "retraining", "model", "refitted", "monitoring", "online"),
-        *("predictions", "served", ".model.checkpoint"),
+        *("predictions", "served", ".model.0.checkpoint"),
     }
     assert ["MLflow: v1.0.0" in erased.place for erased in report.erased].count(True) == 1
     assert [remark for remark in report.remarks if "v1.0.0 was trained on version 1 of" in remark]

@@ -20,7 +20,9 @@ from feedrank.model import forward
 from feedrank.model.bundle import ITEM_IDS, USER_IDS, rows_of
 from feedrank.model.inputs import NUM_INPUTS
 from feedrank.model.networks import build_ranker
-from feedrank.model.training import Epoch, Rows, Trained, Trainer
+from feedrank.model.rows import Rows, recency_of
+from feedrank.model.training import Epoch, Trained, Trainer, train_best
+from feedrank.tables import US_PER_DAY, timestamps_us
 
 MODEL_TYPES = get_args(ModelType)
 
@@ -79,8 +81,7 @@ def test_the_mean_score_of_rows_that_training_has_not_seen_is_about_the_click_ra
 
 
 def scored(trained: Trained, table: pa.Table, model_type: ModelType) -> np.ndarray:
-    known = {"user_ids": trained.arrays[USER_IDS], "item_ids": trained.arrays[ITEM_IDS]}
-    rows = Rows.from_table(table, **known, pretrained=False)
+    rows = Rows.from_table(table, user_ids=trained.arrays[USER_IDS], item_ids=trained.arrays[ITEM_IDS])
     return forward.scores(
         trained.arrays,
         model_type,
@@ -252,3 +253,30 @@ def test_a_known_id_has_its_row_and_an_unknown_one_the_last(known, asked):
     rows = rows_of(known_ids, np.array(asked, dtype=np.int64))
     expected = [sorted(known).index(id_) if id_ in known else len(known) for id_ in asked]
     assert rows.tolist() == expected
+
+
+def test_rows_that_are_older_by_a_half_life_count_for_half():
+    features, _, _ = split_features()
+    recency = recency_of(features, half_life_days=3.0)
+    age_days = (timestamps_us(features).max() - timestamps_us(features)) / US_PER_DAY
+
+    np.testing.assert_allclose(np.log2(recency), -age_days / 3.0, atol=1e-3)
+    assert (recency_of(features, half_life_days=None) == 1).all()
+
+
+@pytest.mark.parametrize(("turned", "kept"), [(False, None), (True, 2.0)])
+def test_the_half_life_that_is_best_on_validation_rows_is_kept(tmp_path: Path, turned: bool, kept: float | None):
+    """After users have turned to what they left alone before, old rows are in the way."""
+    train, validation, _ = split_features()
+    old = timestamps_us(train) < timestamps_us(train).max() - 5 * US_PER_DAY
+    targets = train[schema.TARGET].to_numpy()
+    turned_targets = pa.array(np.where(old & turned, 1 - targets, targets), type=train.schema.field(schema.TARGET).type)
+    train = train.set_column(train.schema.get_field_index(schema.TARGET), schema.TARGET, turned_targets)
+    config = small_model(training={"half_life_days": (2.0, None)})
+    checkpoints = [tmp_path / "0", tmp_path / "1"]
+
+    best = train_best(config, train=train, validation=validation, checkpoints=checkpoints)
+
+    assert best.half_life_days == kept
+    assert_same(best, Trainer(config, train=train, validation=validation, half_life_days=kept).run())
+    assert all(checkpoint.exists() for checkpoint in checkpoints)
