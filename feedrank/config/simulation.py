@@ -1,58 +1,23 @@
 """`config/simulation_config.yaml`: the closed loop of simulated users, the predictor, the monitor and retraining."""
 
 from datetime import date, timedelta
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from feedrank.config.base import Section
 from feedrank.config.data import DriftScenario, GeneratorConfig, WorldConfig
-from feedrank.config.model import EarlyStopping, Gates, ModelConfig, PretrainingConfig, TrainingConfig
-from feedrank.config.monitoring import (
-    DriftConfig,
-    MonitoringConfig,
-    ReferenceConfig,
-    RetrainingConfig,
-    WindowConfig,
-)
-from feedrank.config.promotion import ComparisonConfig
+from feedrank.config.sizes import other_than_sizes
 
 PolicyName = Literal["frozen", "loop", "informed", "random", "popularity", "oracle"]
 
-SMALL_RANKER = ModelConfig(
-    embedding_dim=32,
-    hidden_dims=(64, 32),
-    cross_hidden_dim=32,
-    training=TrainingConfig(
-        batch_size=2048,
-        learning_rate=0.003,
-        embedding_learning_rate=0.003,
-        epochs=4,
-        early_stopping=EarlyStopping(patience=1),
-        pretraining=PretrainingConfig(rank=16),
-    ),
-    gates=Gates(min_auc=0.55, max_log_loss=0.7, min_precision_at_10=0.0),
-)
-"""A world of some thousand users and items needs no more. The usual gates are for impressions that nobody has ranked;
-within a feed's top the differences, and so the AUC, are smaller."""
-
-QUICK_MONITORING = MonitoringConfig(
-    reference=ReferenceConfig(days=7),
-    window=WindowConfig(step_hours=6),
-    drift=DriftConfig(engine="scipy"),
-    retraining=RetrainingConfig(recent_days=6, replay_share=0.7, cool_down_hours=48),
-)
-
-LENIENT_COMPARISON = ComparisonConfig(
-    max_gauc_loss=0.03,
-    max_slice_gauc_loss=0.05,
-    max_latency_ratio=3.0,
-    resamples=200,
-    min_users=50,
-    min_clicks=50,
-    latency_requests=20,
-)
-"""Half a day of a small world decides: intervals are wide, slices small, and the machine also runs the simulation."""
+SMALL_RANKER = {
+    "model.embedding_dim": 32,
+    "model.hidden_dims": [64, 32],
+    "model.training.epochs": 8,
+    "model.training.pretraining.rank": 16,
+}
+"""A world of some thousand users and items needs no more."""
 
 
 class AudienceConfig(Section):
@@ -71,27 +36,29 @@ class AudienceConfig(Section):
 
 
 class SimulationConfig(Section):
-    """The whole of `simulation_config.yaml`: size, time span and drift, and the settings of the loop in them."""
+    """The whole of `simulation_config.yaml`: sizes, time span and drift; what judges is the shipped configuration's."""
 
     num_users: int = Field(default=1_500, ge=1)
     num_items: int = Field(default=3_000, ge=50)
     seed: int = 42
     start_date: date = date(2024, 8, 5)
-    history_days: int = Field(
-        default=42, ge=8, description="under an earlier recommender; the first models train on them"
-    )
+    history_days: int = Field(default=28, ge=8, description="in random order; the first models train on them")
     calm_days: int = Field(default=4, ge=1, description="served by the champion before the taste shift")
     shifted_days: int = Field(default=18, ge=1, description="after it")
     shift_strength: float = Field(default=1.0, gt=0, le=1, description="share of the users whose taste moves")
     judged_days: int = Field(default=4, ge=1, description="last days, on which the recovered share is measured")
-    earlier_dullness: float = Field(default=1.0, ge=0, description="noise on the logits of the earlier recommender")
-    retrain_every_days: int = Field(default=2, ge=1, description="scheduled retraining, beside the alarms'")
+    retrain_every_days: int = Field(default=7, ge=1, description="scheduled retraining, beside the alarms'")
     policies: tuple[PolicyName, ...] = ("frozen", "loop", "informed", "random", "popularity", "oracle")
     world: WorldConfig = WorldConfig(taste_sd=1.5)
     audience: AudienceConfig = AudienceConfig()
-    model: ModelConfig = SMALL_RANKER
-    monitoring: MonitoringConfig = QUICK_MONITORING
-    comparison: ComparisonConfig = LENIENT_COMPARISON
+    sizes: dict[str, Any] = Field(default=SMALL_RANKER, description="of the rankers, by dotted keys")
+
+    @field_validator("sizes")
+    @classmethod
+    def _are_sizes(cls, sizes: dict[str, Any]) -> dict[str, Any]:
+        if others := other_than_sizes(sizes):
+            raise ValueError(f"{others[0]} is no size (feedrank/config/sizes.py); the loop runs the shipped settings")
+        return sizes
 
     @property
     def total_days(self) -> int:

@@ -69,17 +69,14 @@ class PopularityPolicy:
 
 
 class OraclePolicy:
-    """The order of the true click probabilities; `dullness` is the sd of noise on their logits."""
+    """The order of the true click probabilities."""
 
-    def __init__(self, world: World, *, dullness: float = 0.0) -> None:
-        self._world, self._dullness = world, dullness
+    def __init__(self, world: World) -> None:
+        self._world = world
 
     def rank(self, visits: Visits) -> Ints:
         """See `Policy`."""
-        chance = relevance(self._world, visits)
-        rng = np.random.default_rng([STREAM, self._world.config.seed, visits.day, 3])
-        noise = self._dullness * rng.standard_normal(chance.shape)
-        return best_first(np.log(chance / (1 - chance)) + noise)
+        return best_first(relevance(self._world, visits))
 
     def learn(self, interactions: pa.Table) -> None:
         """Nothing: it knows all."""

@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 
 from feedrank.config import Config
-from feedrank.config.promotion import PromotionConfig
 from feedrank.config.simulation import PolicyName, SimulationConfig
 from feedrank.data.generator import World
 from feedrank.simulation.audience import Audience
@@ -52,13 +51,7 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self.world = World(self.config.generator(shift_day=self.config.shift_day))
-        self.settings = self.base.model_copy(
-            update={
-                "model": self.config.model,
-                "monitoring": self.config.monitoring,
-                "promotion": PromotionConfig(comparison=self.config.comparison),
-            }
-        )
+        self.settings = self.base.resized(self.config.sizes)
 
     def play(self, *, second_act: bool) -> SimulationResult:
         """Runs from the history to the last day, then the second act (`second_act.py`) if that is wanted."""
@@ -109,14 +102,14 @@ class Simulation:
         return healing
 
     def _past(self, world: World) -> Trajectory:
-        """The history under the earlier recommender, in some world."""
+        """The history in random order, in some world."""
         past = Trajectory(
-            "oracle",
-            OraclePolicy(world, dullness=self.config.earlier_dullness),
+            "random",
+            RandomPolicy(world),
             world=world,
             audience=Audience(num_users=self.config.num_users, config=self.config.audience),
             history=[],
-            explores=True,
+            explores=False,
             config=self.config.audience,
         )
         for day in range(self.config.history_days):
@@ -135,9 +128,7 @@ class Simulation:
     def _train(self, name: PolicyName, past: Trajectory, *, now: datetime) -> str:
         """The first model of a platform, on its whole history."""
         folder = self.output / name
-        whole = self.config.monitoring.retraining.model_copy(update={"recent_days": self.config.history_days})
-        monitoring = self.config.monitoring.model_copy(update={"retraining": whole})
-        config = platform_config(self.settings.model_copy(update={"monitoring": monitoring}), folder=folder, url="")
+        config = platform_config(self.settings, folder=folder, url="")
         return train_and_register(past.interactions(), folder=folder / "first", now=now, config=config).model_version
 
     def _add(self, name: PolicyName, past: Trajectory, predictors: dict[PolicyName, Predictor]) -> None:

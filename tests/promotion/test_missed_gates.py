@@ -15,8 +15,8 @@ def gates(auc: float, log_loss: float) -> list[GateResult]:
     ]
 
 
-@pytest.mark.parametrize("challenger", [(0.66, 0.55), (0.65, 0.56), (0.71, 0.49)])
-def test_gates_that_the_champion_misses_on_the_same_rows_do_not_stop_one_that_is_no_worse(challenger):
+@pytest.mark.parametrize("challenger", [(0.66, 0.55), (0.65, 0.56), (0.71, 0.49), (0.64, 0.57)])
+def test_gates_that_the_champion_misses_on_the_same_rows_leave_it_to_the_comparison(challenger):
     missed = judge_missed(["auc", "log_loss"], gates(0.65, 0.56), gates(*challenger))
     assert not missed.against
     assert len(missed.excused) == 2
@@ -25,20 +25,18 @@ def test_gates_that_the_champion_misses_on_the_same_rows_do_not_stop_one_that_is
 def test_the_sentence_names_gate_limit_and_both_figures():
     missed = judge_missed(["auc"], gates(0.65, 0.4), gates(0.66, 0.4))
     assert missed.excused == [
-        "it misses the gate auc (0.6600, limit 0.7) by no more than the champion on the same rows (0.6500)"
+        "it misses the gate auc (0.6600, limit 0.7), which the champion misses on the same rows, too (0.6500)"
     ]
 
 
 @pytest.mark.parametrize(
     ("champion", "challenger", "words"),
     [
-        ((0.65, 0.4), (0.64, 0.4), "by more than the champion on the same rows"),
         ((0.72, 0.4), (0.66, 0.4), "which the champion passes on the same rows"),
-        ((math.nan, 0.4), (0.69, 0.4), "by more than the champion"),
-        ((0.65, 0.4), (math.nan, 0.4), "by more than the champion"),
+        ((0.65, 0.4), (math.nan, 0.4), "no figure"),
     ],
 )
-def test_gates_that_the_champion_passes_or_misses_by_less_stop_it(champion, challenger, words):
+def test_gates_that_the_champion_passes_or_that_have_no_figure_stop_it(champion, challenger, words):
     missed = judge_missed(["auc"], gates(*champion), gates(*challenger))
     (sentence,) = missed.against
     assert words in sentence
