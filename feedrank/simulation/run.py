@@ -1,7 +1,7 @@
 """Plays the simulation: history, first models, and the live days under every policy on the same planned visits.
 
 OUTPUT/simulation.json, simulation.html
-OUTPUT/frozen/, loop/     the two served platforms: predictions, interactions, models, monitoring
+OUTPUT/loop/              the served platform: predictions, interactions, models, monitoring
 OUTPUT/informed/          the model with full knowledge of the new world
 """
 
@@ -30,7 +30,8 @@ from feedrank.simulation.trajectory import Trajectory, midnight
 from feedrank.simulation.visits import Visits, draw_visits
 from feedrank.tables import write_partitioned
 
-SERVED: tuple[PolicyName, ...] = ("frozen", "loop")
+EXPLORING: tuple[PolicyName, ...] = ("frozen", "loop")
+"""The first champion that stays, and the platform that begins with it."""
 SHOWN: tuple[PolicyName, ...] = ("frozen", "loop", "informed", "oracle")
 """Whose click-through rates are told day by day."""
 SNAPSHOT = "snapshot"
@@ -76,29 +77,24 @@ class Simulation:
         )
 
     def _prepare(self, stack: contextlib.ExitStack) -> Healing:
-        """History, first models, predictors, and a trajectory for every policy."""
+        """History, first models, the predictor, and a trajectory for every policy."""
         opening = midnight(self.world, self.config.history_days)
         past = self._past(self.world)
-        predictors = {name: self._start(name, past, stack) for name in SERVED}
+        predictor = self._start(past, stack)
         champion = self._train("loop", past, now=opening)
         self.say(f"champion {champion} trained on {past.interactions().num_rows:,} interactions")
-        for predictor in predictors.values():
-            predictor.wait_until(ready=False)
-        url = predictors["loop"].url
+        predictor.wait_until(ready=False)
         healing = Healing(
-            predictors["loop"],
+            predictor,
             folder=self.output / "loop",
-            config=platform_config(self.settings, folder=self.output / "loop", url=url),
+            config=platform_config(self.settings, folder=self.output / "loop", url=predictor.url),
             retrain_every=timedelta(days=self.config.retrain_every_days),
             on_event=self._happened,
         )
         write_partitioned(past.interactions(), self.output / "loop" / "interactions")
         healing.begin(model_version=champion, now=opening)
-        (self.output / "frozen" / "model").symlink_to(healing.target.link.resolve())
-        predictors["frozen"].reload()
-        predictors["frozen"].wait_until(ready=True)
         for name in self.config.policies:
-            self._add(name, past, predictors)
+            self._add(name, past, predictor)
         return healing
 
     def _past(self, world: World) -> Trajectory:
@@ -116,13 +112,12 @@ class Simulation:
             past.play(draw_visits(world, day=day, config=self.config.audience))
         return past
 
-    def _start(self, name: PolicyName, past: Trajectory, stack: contextlib.ExitStack) -> Predictor:
-        folder = self.output / name
+    def _start(self, past: Trajectory, stack: contextlib.ExitStack) -> Predictor:
+        folder = self.output / "loop"
         opening = midnight(self.world, self.config.history_days)
         past.write_snapshot(folder / SNAPSHOT, cutoff=opening, config=self.settings.data.features)
-        model = folder / ("model" if name == "frozen" else "served/current")
         return stack.enter_context(
-            running_predictor(model, folder=folder, snapshot=folder / SNAPSHOT, port=free_port())
+            running_predictor(folder / "served/current", folder=folder, snapshot=folder / SNAPSHOT, port=free_port())
         )
 
     def _train(self, name: PolicyName, past: Trajectory, *, now: datetime) -> str:
@@ -131,23 +126,25 @@ class Simulation:
         config = platform_config(self.settings, folder=folder, url="")
         return train_and_register(past.interactions(), folder=folder / "first", now=now, config=config).model_version
 
-    def _add(self, name: PolicyName, past: Trajectory, predictors: dict[PolicyName, Predictor]) -> None:
+    def _add(self, name: PolicyName, past: Trajectory, predictor: Predictor) -> None:
         if name == "informed":
             return  # it begins with the shift
         popularity = PopularityPolicy(num_items=self.config.num_items)
         popularity.learn(past.interactions())
-        others: dict[PolicyName, Policy] = {
+        policies: dict[PolicyName, Policy] = {
+            "loop": predictor,
+            "frozen": ModelPolicy(self.output / "loop" / "first" / "refitted"),
             "random": RandomPolicy(self.world),
             "popularity": popularity,
             "oracle": OraclePolicy(self.world),
         }
         self.trajectories[name] = Trajectory(
             name,
-            predictors[name] if name in predictors else others[name],
+            policies[name],
             world=self.world,
             audience=past.audience.copy(),
             history=past.history,
-            explores=name in SERVED,
+            explores=name in EXPLORING,
             config=self.config.audience,
         )
 
@@ -195,8 +192,6 @@ class Simulation:
                 trajectory.write_snapshot(folder, cutoff=now, config=self.settings.data.features)
             if isinstance(policy, ModelPolicy):
                 policy.refresh(folder)
-            elif name == "frozen" and isinstance(policy, Predictor):
-                policy.reload()
             elif name == "loop":
                 healing.end_of_day(trajectory, now=now)
 
