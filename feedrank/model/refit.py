@@ -13,8 +13,8 @@ from feedrank.model.bundle import ModelBundle
 def check_refit(refitted: ModelBundle, held_out: ModelBundle, test: pa.Table, *, gates: Gates) -> None:
     """Scores the test rows with both: the refitted ranker has seen them, so it must be about as good or better.
 
-    Its mean score may be off by more than a held-out one's: a row that it has seen looks more alike, and few rows' click
-    rate is chance. The limit is for a fit that has gone wrong.
+    Its mean score may be off by more than a held-out one's: a row that it has seen looks more alike, and the click rate
+    of few rows is chance. The limit is for a fit that has gone wrong.
 
     Raises:
         DataError: a score is no probability, the log loss is higher than that of the held-out fit, or the mean score

@@ -100,7 +100,7 @@ class Trainer:
         self.latest_rows = [
             rows.take(torch.from_numpy(np.flatnonzero(timestamps_us(table) >= since_us)))
             for table, rows in ((train, self.train_rows), (validation, self.validation_rows))
-            if table is not None and rows is not None
+            if table is not None and rows is not None and timestamps_us(table).max() >= since_us
         ]
         self.ranker = build_ranker(config, num_users=len(self.user_ids), num_items=len(self.item_ids))
         self.ranker.input_mean.copy_(self.train_rows.inputs.mean(0))

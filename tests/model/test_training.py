@@ -280,3 +280,13 @@ def test_the_half_life_that_is_best_on_validation_rows_is_kept(tmp_path: Path, t
     assert best.half_life_days == kept
     assert_same(best, Trainer(config, train=train, validation=validation, half_life_days=kept).run())
     assert all(checkpoint.exists() for checkpoint in checkpoints)
+
+
+def test_a_ranker_is_calibrated_on_validation_rows_alone_where_all_of_the_latest_are_of_them():
+    train, validation, _ = split_features()
+    day_before = timestamps_us(validation).min() - 2 * US_PER_DAY
+    early = train.filter(pa.array(timestamps_us(train) < day_before))
+    late = validation.filter(pa.array(timestamps_us(validation) > timestamps_us(validation).max() - US_PER_DAY))
+    trained = Trainer(small_model(training={"calibration_rows": 10}), train=early, validation=late).run()
+    rate = late[schema.TARGET].to_numpy().mean()
+    assert scored(trained, late, "two_tower").mean() == pytest.approx(rate, rel=0.02)
