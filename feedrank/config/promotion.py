@@ -12,8 +12,8 @@ class ComparisonConfig(Section):
 
     min_gauc_gain: float = Field(default=0.001, ge=0, description="better in GAUC: by more than that, with confidence")
     min_log_loss_gain: float = Field(default=0.0005, ge=0, description="or better in log loss: by more than that")
-    max_gauc_loss: float = Field(default=0.005, ge=0, description="what the GAUC may fall by, with confidence")
-    max_log_loss_rise: float = Field(default=0.001, ge=0, description="what the log loss may rise by, with confidence")
+    max_gauc_loss: float = Field(default=0.005, ge=0, description="what the GAUC may fall by, as estimated")
+    max_log_loss_rise: float = Field(default=0.001, ge=0, description="what the log loss may rise by, as estimated")
     max_slice_gauc_loss: float = Field(default=0.01, ge=0, description="a slice's GAUC must not fall by more")
     max_latency_ratio: float = Field(default=1.5, gt=0, description="median scoring time against the champion's")
     confidence: float = Field(default=0.95, gt=0, lt=1, description="of the two-sided intervals")
