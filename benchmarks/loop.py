@@ -16,7 +16,7 @@ from statistics import median
 from rich.console import Console
 
 from feedrank.config import load_config
-from feedrank.config.simulation import SMALL_RANKER, AudienceConfig, SimulationConfig
+from feedrank.config.simulation import AudienceConfig, SimulationConfig
 from feedrank.simulation.page import alarms_sentence, headline, save, summary_table
 from feedrank.simulation.results import SimulationResult
 from feedrank.simulation.run import Simulation
@@ -30,7 +30,6 @@ SMALL = SimulationConfig(
     judged_days=2,
     policies=("frozen", "loop", "informed"),
     audience=AudienceConfig(visits_per_day=400, candidates=32),
-    sizes=SMALL_RANKER | {"model.training.epochs": 4},
 )
 SEEDS = (42, 43, 44)
 
