@@ -9,6 +9,8 @@ from feedrank.config import Config
 from feedrank.simulation.results import SimulationResult
 from feedrank.simulation.run import Simulation
 
+pytestmark = pytest.mark.timeout(1200)  # the fixture plays 14 days
+
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> SimulationResult:
