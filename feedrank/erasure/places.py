@@ -53,8 +53,8 @@ def others_folders(run_dir: Path) -> list[Path]:
 
 
 def _is_ours(name: str) -> bool:
-    """Also of what a writer keeps aside, such as `.features.new`."""
-    return name in OF_A_RUN or (name.startswith(".") and name[1:].rpartition(".")[0] in OF_A_RUN)
+    """Also of what a writer keeps aside, such as `.features.new` and `.model.0.checkpoint`."""
+    return name in OF_A_RUN or (name.startswith(".") and name[1:].partition(".")[0] in OF_A_RUN)
 
 
 @contextlib.contextmanager
