@@ -34,7 +34,7 @@ def judge_missed(names: Sequence[str], champion: Sequence[GateResult], challenge
         limit = f"it misses the gate {name} ({new[name].value:.4f}, limit {new[name].limit:g})"
         if old[name].passed:
             missed.against.append(f"{limit}, which the champion passes on the same rows ({old[name].value:.4f})")
-        elif math.isnan(new[name].value):
+        elif math.isnan(new[name].value) or math.isnan(old[name].value):
             missed.against.append(f"{limit}: there is no figure on the rows of the comparison")
         else:
             missed.excused.append(f"{limit}, which the champion misses on the same rows, too ({old[name].value:.4f})")

@@ -34,6 +34,7 @@ def test_the_sentence_names_gate_limit_and_both_figures():
     [
         ((0.72, 0.4), (0.66, 0.4), "which the champion passes on the same rows"),
         ((0.65, 0.4), (math.nan, 0.4), "no figure"),
+        ((math.nan, 0.4), (0.69, 0.4), "no figure"),
     ],
 )
 def test_gates_that_the_champion_passes_or_that_have_no_figure_stop_it(champion, challenger, words):
