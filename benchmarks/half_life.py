@@ -26,9 +26,7 @@ from feedrank.config.model import ModelConfig
 from feedrank.data.split import hold_out
 from feedrank.evaluation.metrics import group_auc
 from feedrank.features.offline import compute_features
-from feedrank.model import forward
-from feedrank.model.bundle import ITEM_IDS, USER_IDS, feature_matrix, rows_of
-from feedrank.model.inputs import to_inputs
+from feedrank.model.bundle import score_table
 from feedrank.model.training import Trained, Trainer, best_epoch
 from feedrank.tables import US_PER_DAY, timestamps_us
 
@@ -44,15 +42,8 @@ def random_feed(sizes: Sizes, *, config: Config) -> pa.Table:
 
 def gauc(trained: Trained, rows: pa.Table, *, model: ModelConfig) -> float:
     """Of a ranker on some rows."""
-    users = rows[schema.USER_ID].to_numpy()
-    scores = forward.scores(
-        trained.arrays,
-        model.model_type,
-        user_rows=rows_of(trained.arrays[USER_IDS], users),
-        item_rows=rows_of(trained.arrays[ITEM_IDS], rows[schema.ITEM_ID].to_numpy()),
-        inputs=to_inputs(feature_matrix(rows)),
-    )
-    return group_auc(users, rows[schema.TARGET].to_numpy(), scores)[0]
+    scores = score_table(trained.arrays, model.model_type, rows)
+    return group_auc(rows[schema.USER_ID].to_numpy(), rows[schema.TARGET].to_numpy(), scores)[0]
 
 
 def fitted(rows: pa.Table, *, config: Config) -> Iterator[tuple[Trained, float]]:
@@ -74,9 +65,9 @@ def main() -> None:
     features = random_feed(sizes, config=config)
     days = timestamps_us(features) // US_PER_DAY
     shift = days[0] + sizes.history_days + sizes.taste_shift
-    names = ["all alike" if days is None else f"{days:g} days" for days in config.model.training.half_life_days]
+    names = ["all alike" if half is None else f"{half:g} days" for half in config.model.training.half_life_days]
     table = Table("days after the shift", *names, "kept", "half-life kept", title="GAUC by the half-life of rows")
-    line: dict[str, dict[str, float | None]] = {}
+    line: dict[str, dict[str, float]] = {}
     for after in track(DAYS_AFTER_SHIFT, console=Console(stderr=True)):
         judged = features.filter(pa.array(np.isin(days, (shift + after, shift + after + 1))))
         runs = list(fitted(features.filter(pa.array(days < shift + after)), config=config))

@@ -25,9 +25,7 @@ from feedrank.data.ingest import ingest
 from feedrank.data.split import hold_out
 from feedrank.evaluation.metrics import group_auc, log_loss, roc_auc
 from feedrank.features.offline import compute_features
-from feedrank.model import forward
-from feedrank.model.bundle import ITEM_IDS, USER_IDS, feature_matrix, rows_of
-from feedrank.model.inputs import to_inputs
+from feedrank.model.bundle import USER_IDS, score_table
 from feedrank.model.training import Trainer
 from feedrank.tables import read_partitioned, timestamps_us
 
@@ -69,13 +67,7 @@ def judged(features: pa.Table, variant: Variant, *, model: ModelConfig) -> dict[
     first_recent = int(np.searchsorted(times, times[-1] - RECENT_SHARE * (times[-1] - times[0])))
     arrays = Trainer(model, train=variant(train, first_recent), validation=validation).run().arrays
     users, targets = test[schema.USER_ID].to_numpy(), test[schema.TARGET].to_numpy()
-    scores = forward.scores(
-        arrays,
-        model.model_type,
-        user_rows=rows_of(arrays[USER_IDS], users),
-        item_rows=rows_of(arrays[ITEM_IDS], test[schema.ITEM_ID].to_numpy()),
-        inputs=to_inputs(feature_matrix(test)),
-    )
+    scores = score_table(arrays, model.model_type, test)
     return {
         "gauc": group_auc(users, targets, scores)[0],
         "auc": roc_auc(targets, scores),

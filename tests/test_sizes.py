@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from benchmarks import drift
 from feedrank.config import Config, MonitoringConfig
+from feedrank.config.simulation import SimulationConfig
 from feedrank.config.sizes import flat, other_than_sizes
 from feedrank.errors import ConfigError
 
@@ -42,3 +44,9 @@ def test_a_section_of_sizes_is_one_with_all_its_keys():
         "data.generators",
         "model.dropout",
     ]
+
+
+def test_the_simulation_changes_sizes_only():
+    assert not other_than_sizes(SimulationConfig().sizes)
+    with pytest.raises(ValidationError, match=r"model\.gates\.min_auc is no size"):
+        SimulationConfig(sizes={"model.gates.min_auc": 0.5})

@@ -164,13 +164,18 @@ class ModelBundle:
 
     def score_table(self, features: pa.Table) -> Floats:
         """Click probabilities [rows] of a feature table (`schema.FEATURE_TABLE`)."""
-        return forward.scores(
-            self.arrays,
-            self.config.model_type,
-            user_rows=rows_of(self.arrays[USER_IDS], features[schema.USER_ID].to_numpy()),
-            item_rows=rows_of(self.arrays[ITEM_IDS], features[schema.ITEM_ID].to_numpy()),
-            inputs=to_inputs(feature_matrix(features)),
-        )
+        return score_table(self.arrays, self.config.model_type, features)
+
+
+def score_table(arrays: Mapping[str, NDArray[Any]], model_type: ModelType, features: pa.Table) -> Floats:
+    """Click probabilities [rows] of a feature table (`schema.FEATURE_TABLE`) by a ranker's arrays with their ids."""
+    return forward.scores(
+        arrays,
+        model_type,
+        user_rows=rows_of(arrays[USER_IDS], features[schema.USER_ID].to_numpy()),
+        item_rows=rows_of(arrays[ITEM_IDS], features[schema.ITEM_ID].to_numpy()),
+        inputs=to_inputs(feature_matrix(features)),
+    )
 
 
 def rows_of(known_ids: Ints, ids: Ints) -> Ints:

@@ -19,6 +19,7 @@ from feedrank import schema, storage
 from feedrank.config.model import ModelConfig, TrainingConfig
 from feedrank.errors import DataError
 from feedrank.evaluation.metrics import log_loss, roc_auc
+from feedrank.features.events import Ints
 from feedrank.model.bundle import ITEM_IDS, USER_IDS
 from feedrank.model.calibration import logit_offset
 from feedrank.model.networks import Moves, Ranker, build_ranker
@@ -93,15 +94,12 @@ class Trainer:
         self.train_rows = self._rows(train).to_train_on(
             recency_of(train, half_life_days=half_life_days), click_weight=config.training.pretraining.click_weight
         )
-        self.validation_rows = None if validation is None else self._rows(validation)
-        since_us = _latest_since_us(
-            [train] if validation is None else [train, validation], rows=config.training.calibration_rows
-        )
-        self.latest_rows = [
-            rows.take(torch.from_numpy(np.flatnonzero(timestamps_us(table) >= since_us)))
-            for table, rows in ((train, self.train_rows), (validation, self.validation_rows))
-            if table is not None and rows is not None and timestamps_us(table).max() >= since_us
-        ]
+        self.validation_rows: Rows | None = None
+        known = [(timestamps_us(train), self.train_rows)]
+        if validation is not None:
+            self.validation_rows = self._rows(validation)
+            known.append((timestamps_us(validation), self.validation_rows))
+        self.latest_rows = _latest(known, rows=config.training.calibration_rows)
         self.ranker = build_ranker(config, num_users=len(self.user_ids), num_items=len(self.item_ids))
         self.ranker.input_mean.copy_(self.train_rows.inputs.mean(0))
         self.ranker.input_std.copy_(self.train_rows.inputs.std(0).clamp(min=1e-3))
@@ -307,10 +305,11 @@ def _optimizers(ranker: Ranker, config: TrainingConfig) -> list[torch.optim.Opti
     return [dense, torch.optim.SparseAdam(ranker.embedding_parameters(), lr=config.embedding_learning_rate)]
 
 
-def _latest_since_us(tables: Sequence[pa.Table], *, rows: int) -> int:
-    """When the last so many rows begin, and in any case the last 24 hours: a click rate has its hours."""
-    times = np.sort(np.concatenate([timestamps_us(table) for table in tables]))
-    return int(min(times[-min(rows, len(times))], times[-1] - US_PER_DAY))
+def _latest(known: Sequence[tuple[Ints, Rows]], *, rows: int) -> list[Rows]:
+    """Of parts with their times: the last so many rows, and in any case those of the last 24 hours."""
+    times = np.sort(np.concatenate([own for own, _ in known]))
+    since = min(times[-min(rows, len(times))], times[-1] - US_PER_DAY)
+    return [part.take(torch.from_numpy(np.flatnonzero(own >= since))) for own, part in known if own.max() >= since]
 
 
 def _check(features: pa.Table, name: str) -> None:

@@ -93,8 +93,16 @@ class Simulation:
         )
         write_partitioned(past.interactions(), self.output / "loop" / "interactions")
         healing.begin(model_version=champion, now=opening)
-        for name in self.config.policies:
-            self._add(name, past, predictor)
+        for name, policy in self._policies(past, predictor).items():
+            self.trajectories[name] = Trajectory(
+                name,
+                policy,
+                world=self.world,
+                audience=past.audience.copy(),
+                history=past.history,
+                explores=name in EXPLORING,
+                config=self.config.audience,
+            )
         return healing
 
     def _past(self, world: World) -> Trajectory:
@@ -126,9 +134,8 @@ class Simulation:
         config = platform_config(self.settings, folder=folder, url="")
         return train_and_register(past.interactions(), folder=folder / "first", now=now, config=config).model_version
 
-    def _add(self, name: PolicyName, past: Trajectory, predictor: Predictor) -> None:
-        if name == "informed":
-            return  # it begins with the shift
+    def _policies(self, past: Trajectory, predictor: Predictor) -> dict[PolicyName, Policy]:
+        """Those of the configuration that begin with the first live day; the informed one begins with the shift."""
         popularity = PopularityPolicy(num_items=self.config.num_items)
         popularity.learn(past.interactions())
         policies: dict[PolicyName, Policy] = {
@@ -138,15 +145,7 @@ class Simulation:
             "popularity": popularity,
             "oracle": OraclePolicy(self.world),
         }
-        self.trajectories[name] = Trajectory(
-            name,
-            policies[name],
-            world=self.world,
-            audience=past.audience.copy(),
-            history=past.history,
-            explores=name in EXPLORING,
-            config=self.config.audience,
-        )
+        return {name: policies[name] for name in self.config.policies if name in policies}
 
     def _inform(self) -> None:
         """Begins the informed policy: trained on a history as long as the champion's, in the new world."""
@@ -181,7 +180,6 @@ class Simulation:
         if isinstance(trajectory.policy, Predictor):
             self.requests += len(visits)
             self.request_seconds += time.perf_counter() - started
-        if trajectory.name == "loop" and isinstance(trajectory.policy, Predictor):
             trajectory.policy.wait_logged(trajectory.days[-1].date, rows=visits.candidates.size)
 
     def _close_day(self, now: datetime, healing: Healing) -> None:
@@ -192,7 +190,7 @@ class Simulation:
                 trajectory.write_snapshot(folder, cutoff=now, config=self.settings.data.features)
             if isinstance(policy, ModelPolicy):
                 policy.refresh(folder)
-            elif name == "loop":
+            elif isinstance(policy, Predictor):
                 healing.end_of_day(trajectory, now=now)
 
     def _second_act(self, healing: Healing) -> RollbackResult:

@@ -17,10 +17,10 @@ from feedrank.config.model import ModelConfig, ModelType
 from feedrank.errors import DataError
 from feedrank.evaluation.metrics import roc_auc
 from feedrank.model import forward
-from feedrank.model.bundle import ITEM_IDS, USER_IDS, rows_of
+from feedrank.model.bundle import rows_of, score_table
 from feedrank.model.inputs import NUM_INPUTS
 from feedrank.model.networks import build_ranker
-from feedrank.model.rows import Rows, recency_of
+from feedrank.model.rows import recency_of
 from feedrank.model.training import Epoch, Trained, Trainer, train_best
 from feedrank.tables import US_PER_DAY, timestamps_us
 
@@ -81,14 +81,7 @@ def test_the_mean_score_of_rows_that_training_has_not_seen_is_about_the_click_ra
 
 
 def scored(trained: Trained, table: pa.Table, model_type: ModelType) -> np.ndarray:
-    rows = Rows.from_table(table, user_ids=trained.arrays[USER_IDS], item_ids=trained.arrays[ITEM_IDS])
-    return forward.scores(
-        trained.arrays,
-        model_type,
-        user_rows=rows.users.numpy(),
-        item_rows=rows.items.numpy(),
-        inputs=rows.inputs.numpy(),
-    )
+    return score_table(trained.arrays, model_type, table)
 
 
 def test_both_models_learn():
