@@ -17,8 +17,8 @@ $(READY): requirements/all.txt requirements/torch.txt requirements/samples.txt r
 demo: $(READY) ## The main job at full size: data to a registered ranker, then a report
 	$(BIN)/python -m pipelines.demo
 
-test: $(READY) ## All tests
-	$(BIN)/pytest
+test: $(READY) ## All tests, two files at a time
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -60,7 +60,8 @@ def server(database: str, tmp_path: Path) -> Iterator[str]:
     command = [*container["command"], "--host=127.0.0.1", f"--port={port}", f"--artifacts-destination={tmp_path}"]
     with subprocess.Popen([sys.executable, "-m", *command], env=os.environ | variables, cwd=tmp_path) as process:
         try:
-            with httpx.Client(transport=httpx.HTTPTransport(retries=7)) as client:  # for half a minute
+            # It imports for long on a busy machine: these retries are two minutes.
+            with httpx.Client(transport=httpx.HTTPTransport(retries=9)) as client:
                 client.get(f"http://127.0.0.1:{port}/health", timeout=30).raise_for_status()
             yield f"http://127.0.0.1:{port}"
         finally:

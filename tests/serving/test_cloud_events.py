@@ -96,7 +96,7 @@ def test_a_malformed_event_is_400_and_the_attribute_is_named(
     assert reply.json()["error"].startswith(f"{attribute}: ")
 
 
-@pytest.mark.parametrize("name", EVENT.keys() - {"specversion"})
+@pytest.mark.parametrize("name", [name for name in EVENT if name != "specversion"])
 def test_a_missing_header_of_a_binary_event_is_named(predictor: Predictor, name: str):
     given = {key: value for key, value in EVENT.items() if key != name}
     reply = post(predictor, V1, BODIES[V1], "application/json", *binary(**given))
