@@ -46,6 +46,7 @@ class Story:
         self._rows: dict[int, pa.Table] = {}
         self._filler = self.platform.volume / "somebody-elses-file"
         self._full = False
+        self._delivered = self.sizes.at(0)
         self._known_models: set[str] = set()
 
     def play(self) -> None:
@@ -128,17 +129,17 @@ class Story:
         for line in outcome.text.splitlines():
             if re.search(r"promoted: |no retraining", line):
                 self.say(f"{outcome.at:%F %H:%M}: {line[:300]}")
-        self._note_models(outcome.at)
+        self._note_models()
 
-    def _note_models(self, at: datetime) -> None:
-        """Of each retrained model, how many days old its latest row was when the retraining began."""
+    def _note_models(self) -> None:
+        """Of each retrained model, by how many days its latest row is older than what had been delivered whole."""
         path = self.platform.volume / "retraining" / "refitted" / METADATA_FILE
         if not path.exists():
             return
         metadata = ModelMetadata.model_validate_json(path.read_text(encoding="utf-8"))
         if metadata.model_id not in self._known_models and metadata.fit is not None:
             self._known_models.add(metadata.model_id)
-            self.days_behind.append((at - metadata.fit.end) / timedelta(days=1))
+            self.days_behind.append((self._delivered - metadata.fit.end) / timedelta(days=1))
 
     def _upkeep(self) -> None:
         self.platform.job("upkeep", ["upkeep"])
@@ -150,6 +151,8 @@ class Story:
         if before >= 0:
             lost, bad = (self.whole and before == day for day in (of.LOST_DAY, of.BAD_DAY))
             self.feed.export(before, self._rows[before], device="phone" if bad else None, lost=lost)
+            if not (lost or bad):
+                self._delivered = self.sizes.at(number)
         if not self.platform.etl():
             outcome = self.platform.outcomes[-1]
             self.blocked.append(f"{outcome.at:%F}: {' '.join(outcome.argv[:1])}: {outcome.text[-300:]}")
