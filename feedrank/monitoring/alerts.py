@@ -1,5 +1,8 @@
 """Alerts: one message per run, no alert twice within its cool-down, nothing lost, and never an error of its own.
 
+What needs a person is told again after each cool-down. What the platform answers by retrainings is not, as long as it
+goes on: the champion that no challenger beats on drifted data would have it told twice a day for weeks.
+
 A message that no channel takes goes to `dead_letters.jsonl` and is sent again by the next run; every alert is also
 logged. Delivery is at least once: a kill between sending and remembering repeats a message.
 """
@@ -8,9 +11,11 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from feedrank import storage
 from feedrank.config.monitoring import AlertConfig
@@ -28,6 +33,19 @@ class Alert:
 
     key: str
     text: str
+    answered: bool = False
+    """Whether the platform itself does what can be done: while it goes on, people are reminded of it only."""
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """When an alert was sent last, and when it was last the case."""
+
+    sent_at: datetime
+    seen_at: datetime
+
+
+_STATE = TypeAdapter(dict[str, _Sent])
 
 
 class Alerter:
@@ -60,11 +78,12 @@ class Alerter:
 
     def _send(self, alerts: Sequence[Alert], *, title: str, now: datetime) -> AlertReport:
         self._redeliver()
-        sent_at = self._read_state()
-        cool_down = timedelta(minutes=self._config.cool_down_minutes)
-        due = [a for a in alerts if a.key not in sent_at or now - sent_at[a.key] >= cool_down]
+        known = self._read_state()
+        due = [alert for alert in alerts if self._is_due(alert, known.get(alert.key), now=now)]
         suppressed = [alert.key for alert in alerts if alert not in due]
+        seen = {key: replace(known[key], seen_at=now) for key in suppressed}
         if not due:
+            self._write_state(known | seen, now=now)
             return AlertReport(suppressed=suppressed)
         message = Message(title=title, text="\n".join(f"- {alert.text}" for alert in due))
         log.warning("%s\n%s", message.title, message.text)
@@ -72,13 +91,24 @@ class Alerter:
         if not delivered:
             append_json_line(self._dead_letters, asdict(message))
         # A dead letter counts as sent: the next run sends it from the file.
-        self._write_state({**sent_at, **{alert.key: now for alert in due}}, now=now)
+        self._write_state(known | seen | {alert.key: _Sent(now, now) for alert in due}, now=now)
         keys = [alert.key for alert in due]
         return (
             AlertReport(sent=keys, suppressed=suppressed)
             if delivered
             else AlertReport(failed=keys, suppressed=suppressed)
         )
+
+    @property
+    def _cool_down(self) -> timedelta:
+        return timedelta(minutes=self._config.cool_down_minutes)
+
+    def _is_due(self, alert: Alert, last: _Sent | None, *, now: datetime) -> bool:
+        if last is None:
+            return True
+        goes_on = alert.answered and now - last.seen_at < self._cool_down
+        pause = timedelta(days=self._config.remind_days) if goes_on else self._cool_down
+        return now - last.sent_at >= pause
 
     def _deliver(self, message: Message) -> bool:
         """Whether a channel took the message; without any channel, the log did."""
@@ -117,17 +147,15 @@ class Alerter:
                 kept.append(line)
         storage.write_text(self._dead_letters, "".join(f"{line}\n" for line in kept))
 
-    def _read_state(self) -> dict[str, datetime]:
+    def _read_state(self) -> dict[str, _Sent]:
         try:
-            content = json.loads(self._state_path.read_text(encoding="utf-8"))
-            return {key: datetime.fromisoformat(moment) for key, moment in content.items()}
+            return _STATE.validate_json(self._state_path.read_bytes())
         except FileNotFoundError:
             return {}
-        except (ValueError, AttributeError, TypeError):
+        except ValidationError:
             log.warning("%s: not readable, so alerts may repeat", self._state_path)
             return {}
 
-    def _write_state(self, sent_at: dict[str, datetime], *, now: datetime) -> None:
-        horizon = now - timedelta(minutes=self._config.cool_down_minutes)
-        recent = {key: moment.isoformat() for key, moment in sent_at.items() if moment >= horizon}
-        storage.write_text(self._state_path, json.dumps(recent, indent=2, sort_keys=True))
+    def _write_state(self, known: dict[str, _Sent], *, now: datetime) -> None:
+        recent = {key: sent for key, sent in sorted(known.items()) if now - sent.seen_at <= self._cool_down}
+        storage.write_text(self._state_path, _STATE.dump_json(recent, indent=2).decode())

@@ -150,7 +150,10 @@ def _judge(
     quality = histories.latest_verdicts(history, model_version=version, kind="performance")
     headline = _headline(finding(alarms, windows[-1], quality=quality), windows[-1], config)
     trigger, warnings = _trigger(alarms, output=output, config=config, now=now, start=start_retraining)
-    alerts = [Alert(key=f"{version}:{alarm.signal}", text=alarm.sentence) for alarm in alarms]
+    alerts = [
+        Alert(key=f"{version}:{alarm.signal}", text=alarm.sentence, answered=alarm.kind in RETRAINING_KINDS)
+        for alarm in alarms
+    ]
     alerts += [Alert(key="retraining", text=warning) for warning in warnings]
     alerts += day_alerts(sources.feedback, since=now - timedelta(hours=config.window.hours))
     if clock := windows[-1].clock_warnings:

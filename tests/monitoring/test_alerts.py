@@ -7,12 +7,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
@@ -251,6 +253,23 @@ def test_the_same_alert_is_sent_again_only_after_the_cool_down(tmp_path: Path) -
         texts = [body["text"] for body in server.bodies]
     assert texts == ["*t*\n- item_ctr moved", "*t*\n- AUC fell", "*t*\n- item_ctr moved"]
     assert report.suppressed == [other.key]
+
+
+def test_what_retrainings_answer_is_a_reminder_after_days_while_it_goes_on_and_news_after_a_break(
+    tmp_path: Path,
+) -> None:
+    answered = replace(DRIFT, answered=True)
+    with sink() as server:
+
+        def sent(hours: float, *alerts: Alert) -> bool:
+            now = NOW + timedelta(hours=hours)
+            return bool(alerter(tmp_path, slack(server.url)).send(alerts, title="t", now=now).sent)
+
+        going_on = [hour for hour in np.arange(0, 8 * 24, 0.5) if sent(hour, answered)]
+        assert going_on == [0, 7 * 24]
+        assert not sent(8 * 24), "it is over"
+        assert not sent(8 * 24 + 0.25, answered), "a break shorter than the cool-down is none"
+        assert sent(8 * 24 + 1.25, answered)
 
 
 def test_when_all_channels_fail_the_message_is_kept_and_the_next_run_sends_it(tmp_path: Path) -> None:
