@@ -230,14 +230,14 @@ def train_ranker(
         write_bundle(fresh, metadata=metadata, config=config.model, arrays=trained.arrays, snapshot=snapshot)
         storage.write_text(fresh / EPOCHS_FILE, json.dumps([e.model_dump() for e in trained.epochs], indent=2))
         seal(fresh)
-        _write_reference(fresh, train=train, test=test, config=config)
+        _write_reference(fresh, earlier=pa.concat_tables([train, validation]), test=test, config=config)
         seal(fresh)
     for checkpoint in checkpoints:
         checkpoint.unlink(missing_ok=True)
     return metadata
 
 
-def _write_reference(bundle_directory: Path, *, train: pa.Table, test: pa.Table, config: Config) -> None:
+def _write_reference(bundle_directory: Path, *, earlier: pa.Table, test: pa.Table, config: Config) -> None:
     from feedrank.evaluation.evaluate import measure
     from feedrank.monitoring.reference import build_reference
 
@@ -246,7 +246,7 @@ def _write_reference(bundle_directory: Path, *, train: pa.Table, test: pa.Table,
     metrics = measure(test, scores, config=config.model.evaluation)
     (bundle_directory / REFERENCE_FOLDER).mkdir()
     build_reference(
-        train,
+        earlier,
         test,
         scores,
         model_version=bundle.metadata.model_version,

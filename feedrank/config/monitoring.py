@@ -59,6 +59,7 @@ class DriftConfig(Section):
         default=0.02, ge=0, lt=1, description="D up to that is what days differ by; significance counts from there"
     )
     cramers_v_threshold: float = Field(default=0.1, gt=0, lt=1, description="effect size of categorical features")
+    cramers_v_tolerance: float = Field(default=0.05, gt=0, lt=1, description="V by which days differ anyway")
     psi_threshold: float = Field(default=0.2, gt=0, description="population stability index of the scores")
     max_missing_increase: float = Field(default=0.01, ge=0, lt=1, description="share of missing values, absolute")
     thresholds: dict[str, float] = Field(
@@ -163,6 +164,9 @@ class AlertConfig(Section):
     )
     smtp: SmtpConfig | None = None
     cool_down_minutes: float = Field(default=720.0, ge=0, description="the same alert is not repeated earlier")
+    remind_days: float = Field(
+        default=7.0, gt=0, description="nor one that retrainings answer, as long as it goes on without a break"
+    )
     attempts: int = Field(default=3, ge=1)
     backoff_seconds: float = Field(default=2.0, ge=0, description="pause after the first failure; doubles each time")
     timeout_seconds: float = Field(default=10.0, gt=0, description="of one attempt, from connect to answer")

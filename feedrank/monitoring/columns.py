@@ -1,14 +1,16 @@
 """What is compared: a feature of the reference beside that of a window, and what the growth of the history does to it.
 
-Features of the calendar are compared with reference rows of the same hours of the week. Features summarise a history
-that gets longer: a cumulative one may stay as it is (users and items come and go) or grow in proportion (nobody does),
-a click rate may move by as much when the clicks double or halve.
+Features of the calendar are compared at the hours of the week that both samples have, each from as many weeks of the
+reference: else a lost day, or a reference of ten days, would be a drift of the hours. Features summarise a history that
+gets longer: a cumulative one may stay as it is (users and items come and go) or grow in proportion (nobody does), a
+click rate may move by as much when the clicks double or halve.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -21,6 +23,8 @@ from feedrank.tables import US_PER_DAY, timestamps_us
 
 US_PER_HOUR = US_PER_DAY // 24
 HOURS_PER_WEEK = 168
+QUIET_HOURS = 3
+"""So many hours without a row are night, more are an outage."""
 CALENDAR_FEATURES = (schema.HOUR_OF_DAY, schema.DAY_OF_WEEK)
 AGES = (schema.ITEM_AGE_DAYS,)
 """Cumulative features that count the time itself."""
@@ -66,8 +70,10 @@ def feature_columns(
 
 
 def _column(name: str, window: pa.Table, *, reference: Reference, config: DriftConfig) -> Column:
-    rows = _same_hours(reference.features, window) if name in CALENDAR_FEATURES else reference.features
-    before, now = _sample(rows, name), _sample(window, name)
+    rows, served = reference.features, window
+    if name in CALENDAR_FEATURES:
+        rows, served = _same_hours(rows, served)
+    before, now = _sample(rows, name), _sample(served, name)
     start_us = reference.info.history_start.timestamp() * 1e6
     lengths = [np.mean(sample.times_us) - start_us if len(sample.times_us) else 0.0 for sample in (before, now)]
     growth = max(lengths[1] / lengths[0], 1.0) if min(lengths) > 0 else 1.0
@@ -106,13 +112,27 @@ def _sample(rows: pa.Table, feature: str) -> Sample:
     return Sample(values=raw[finite], times_us=timestamps_us(rows)[finite], rows=len(raw))
 
 
-def _same_hours(rows: pa.Table, window: pa.Table) -> pa.Table:
-    """The rows at hours of the week that the window has."""
+def _same_hours(rows: pa.Table, window: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The rows of both at hours of the week that both have; of the reference from the latest weeks, as many each."""
+    hours, window_hours = (timestamps_us(table) // US_PER_HOUR for table in (rows, window))
+    known, served = _active_hours(hours), _active_hours(window_hours)
+    common = np.intersect1d(known % HOURS_PER_WEEK, served % HOURS_PER_WEEK)
+    known = known[np.isin(known % HOURS_PER_WEEK, common)][::-1]
+    of_week = pd.Series(known % HOURS_PER_WEEK)
+    latest = known[(of_week.groupby(of_week).cumcount() < of_week.value_counts().min()).to_numpy()]
+    inside = np.isin(window_hours % HOURS_PER_WEEK, common)
+    return rows.filter(pa.array(np.isin(hours, latest))), window.filter(pa.array(inside))
 
-    def hour_of_week(table: pa.Table) -> NDArray[np.int64]:
-        return timestamps_us(table) // US_PER_HOUR % HOURS_PER_WEEK
 
-    return rows.filter(pa.array(np.isin(hour_of_week(rows), hour_of_week(window))))
+def _active_hours(hours: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The hours (since 1970) with rows and the quiet ones between them, in order; a longer gap is no activity."""
+    present = np.unique(hours)
+    if not len(present):
+        return present
+    span = np.arange(present[0], present[-1] + 1)
+    before = present[np.searchsorted(present, span, side="right") - 1]
+    after = present[np.searchsorted(present, span)]
+    return span[after - before <= QUIET_HOURS + 1]
 
 
 def missing_share(present: int, rows: int) -> float:

@@ -6,8 +6,8 @@ threshold; either alone is worthless (huge samples are always significant, small
 - Numeric: the KS statistic D. Categorical: chi-square, and Cramér's V as if both samples were equally large, less the
   value that chance alone gives (cf. W. Bergsma, "A bias-correction for Cramér's V", J. Korean Stat. Soc. 42, 2013).
   The textbook V depends on the ratio of the sample sizes.
-- Days differ a little without any change: D is significant when it exceeds that tolerance by more than chance, so
-  small windows need a larger D.
+- Days differ a little without any change: D and V are significant when they exceed that tolerance by more than chance,
+  so small windows need a larger one.
 - Missing values are judged apart: the tests can't see them.
 - Of a feature that moves as its history grows (`columns.py`) only what lies outside of both ends is an effect. For the
   others, a reference whose own halves differ is prolonged towards the time of the window; that explains at most the
@@ -204,17 +204,21 @@ def _judge(tested: _Tested, *, p_threshold: float, config: MonitoringConfig) -> 
 
 
 def _threshold(tested: _Tested, *, p_threshold: float, config: MonitoringConfig) -> float:
-    """The configured threshold; for KS at least the tolerance plus what chance reaches at `p_threshold`."""
-    from scipy.stats import kstwobign
+    """The configured threshold, or what tolerance and chance reach together at `p_threshold`, if that is more."""
+    from scipy.stats import kstwobign, ncx2
 
     column, drift = tested.column, config.drift
-    if column.categorical:
-        return drift.thresholds.get(column.name, drift.cramers_v_threshold)
-    wanted = drift.thresholds.get(column.name, drift.ks_threshold)
+    usual = drift.cramers_v_threshold if column.categorical else drift.ks_threshold
+    wanted = drift.thresholds.get(column.name, usual)
     if tested.result is None:
         return wanted
-    spread = np.sqrt(1 / len(column.window.values) + 1 / len(column.reference.values))
-    return max(wanted, drift.ks_tolerance + float(kstwobign.isf(p_threshold) * spread))
+    rows = 1 / (1 / len(column.window.values) + 1 / len(column.reference.values))
+    if not column.categorical:
+        return max(wanted, drift.ks_tolerance + float(kstwobign.isf(p_threshold) / np.sqrt(rows)))
+    # 4 n V² is chi-square, noncentral of samples whose V is the tolerance; `cramers_v` takes its mean off.
+    freedom = max(len(np.union1d(column.window.values, column.reference.values)) - 1, 1)
+    chance = ncx2.isf(p_threshold, freedom, 4 * rows * drift.cramers_v_tolerance**2) - freedom
+    return max(wanted, float(np.sqrt(max(chance, 0.0) / (4 * rows))))
 
 
 def _verdict(tested: _Tested, *, threshold: float, p_threshold: float, config: MonitoringConfig) -> tuple[Status, str]:

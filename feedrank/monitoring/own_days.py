@@ -35,7 +35,7 @@ from feedrank.monitoring.reference import (
     Reference,
     sample_rows,
 )
-from feedrank.monitoring.rows import READ_LOG, Sources, WindowRows, read_window
+from feedrank.monitoring.rows import READ_LOG, Sources, WindowRows, by_arrival, read_window
 from feedrank.tables import COMPRESSION, read_parquet
 
 FIRST_SERVED = "first_served.json"
@@ -147,7 +147,7 @@ class _Day:
         limit = self._limit(self._config.reference.max_feature_rows)
         end_us = int(self._end.timestamp() * 1e6)
         chosen = sample_rows(rows, end_us=end_us, max_rows=limit, config=self._config, by=ARRIVAL)
-        return rows.take(pa.array(chosen)).select(OWN_SAMPLE.names)
+        return by_arrival(rows.take(pa.array(chosen))).select(OWN_SAMPLE.names)
 
     def _sample_scores(self) -> pa.Table:
         window = self._window()

@@ -1,9 +1,9 @@
 """The reference of a model: a sample of its features and its test-split scores, saved inside its bundle.
 
 The rows were shown by an earlier policy, so they say nothing of what this model shows (see `own_days.py`).
-The feature sample is drawn from the latest days of the rows that the model was trained and judged on (train and test
-split), not from all of the training data: user and item histories grow with time, so months-old rows differ from
-today's without any drift. It holds one row per user and window length (see `sampling.py`).
+The feature sample is drawn from the latest days of the rows that the model was trained and judged on, not from all of
+them: user and item histories grow with time, so months-old rows differ from today's without any drift. It holds one row
+per user and window length (see `sampling.py`).
 """
 
 from collections.abc import Mapping
@@ -97,7 +97,7 @@ def build_reference(
     """Writes the reference of a model to `directory`, usually `reference` in a bundle that is being written.
 
     Args:
-        train: `schema.FEATURE_TABLE` of the training split.
+        train: `schema.FEATURE_TABLE` of all rows before the test split.
         test: `schema.FEATURE_TABLE` of the test split.
         test_scores: the model's click probabilities of the test rows, shape [test rows].
         model_version: as written to the prediction log.

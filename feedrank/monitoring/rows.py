@@ -174,6 +174,12 @@ def flat(log: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=FLAT_LOG)
 
 
+def by_arrival(rows: pa.Table) -> pa.Table:
+    """Rows of `FLAT_LOG` whose time is that of arrival: by their own, some lie in hours that the window lacks."""
+    place = rows.schema.get_field_index(schema.TIMESTAMP)
+    return rows.set_column(place, rows.schema.field(place), rows[ARRIVAL])
+
+
 def _sampled_log(source: Source, *, share: float, traffic: "_Traffic") -> Iterator[pa.Table]:
     for batch in source.batches(keys=dict.fromkeys([*KEYS, source.by])):
         traffic.add(batch)

@@ -20,7 +20,7 @@ from feedrank.monitoring.performance import COLLECTING, Shown, measure, performa
 from feedrank.monitoring.recent import ARRIVAL, future_rows
 from feedrank.monitoring.reference import Reference, sample_rows
 from feedrank.monitoring.results import Metrics, Segment, Signal, SignalKind, WindowResult
-from feedrank.monitoring.rows import Sources, WindowRows, read_window
+from feedrank.monitoring.rows import Sources, WindowRows, by_arrival, read_window
 from feedrank.monitoring.traffic import feedback_due, feedback_signals, latency_signal, measure_visits, waiting
 
 NEW_USERS = "new users"
@@ -65,7 +65,7 @@ def evaluate_window(
     version = reference.info.model_version
     tested = window.predictions.filter(pc.equal(window.predictions[schema.MODEL_VERSION], version))
     rows = sample_rows(tested, end_us=_us(end), max_rows=config.window.max_rows, config=config, by=ARRIVAL)
-    sample = tested.take(pa.array(rows))
+    sample = by_arrival(tested.take(pa.array(rows)))
     due = feedback_due(window.hours, end=end)
     feedback_in = feedback_until is not None and feedback_until >= due
     own = own_reference(

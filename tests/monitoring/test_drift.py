@@ -146,6 +146,40 @@ def test_a_clock_in_another_time_zone_is_drift_of_the_calendar_features(referenc
     assert flagged(with_column(window, schema.DAY_OF_WEEK, other_day), reference) == {schema.DAY_OF_WEEK}
 
 
+def day_from(rows: pa.Table, first: float, last: float) -> pa.Table:
+    """The rows of some days (since START)."""
+    days = (timestamps_us(rows) - START_US) / US_PER_DAY
+    return rows.filter(pa.array((days >= first) & (days < last)))
+
+
+@pytest.mark.parametrize(
+    ("first", "lost", "why"),
+    [
+        (FIRST_SERVED_DAY - 14, FIRST_SERVED_DAY - 7, "a lost day that the window begins on"),
+        (FIRST_SERVED_DAY - 10, None, "ten days: some days of the week count twice"),
+        (FIRST_SERVED_DAY - 6, None, "six days: the window's first half is of a day that they lack"),
+        (FIRST_SERVED_DAY - 14, FIRST_SERVED_DAY - 3, "a lost day of other hours"),
+    ],
+)
+def test_days_that_the_reference_lacks_are_no_drift_of_the_hours(
+    reference: Reference, first: int, lost: int | None, why: str
+) -> None:
+    features = day_from(reference.features, first, FIRST_SERVED_DAY)
+    if lost is not None:
+        features = pa.concat_tables([day_from(features, first, lost), day_from(features, lost + 1, FIRST_SERVED_DAY)])
+    known = replace(reference, features=features)
+    for start in np.arange(0, 7, 0.25):
+        window = feature_rows(2_000, day=FIRST_SERVED_DAY + start, seed=4)
+        drifted = flagged(window, known) & {schema.HOUR_OF_DAY, schema.DAY_OF_WEEK}
+        assert not drifted, f"{why}, {start} days later"
+
+
+def test_a_difference_of_categories_has_to_be_more_than_tolerance_and_chance(reference: Reference) -> None:
+    few, many = (judge(feature_rows(rows, day=FIRST_SERVED_DAY), reference) for rows in (400, 50_000))
+    assert few[schema.HOUR_OF_DAY].threshold > few[schema.DEVICE_MOBILE].threshold > CONFIG.drift.cramers_v_threshold
+    assert many[schema.DEVICE_MOBILE].threshold == CONFIG.drift.cramers_v_threshold
+
+
 @pytest.mark.parametrize("rows", [0, 1, 150])
 def test_few_rows_are_not_enough_data_and_no_drift(reference: Reference, rows: int) -> None:
     window = feature_rows(rows, day=FIRST_SERVED_DAY)

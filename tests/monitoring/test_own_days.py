@@ -10,6 +10,7 @@ from monitored_data import (
     CONFIG,
     FIRST_SERVED_DAY,
     START,
+    START_US,
     VERSION,
     feature_rows,
     interactions,
@@ -25,7 +26,7 @@ from feedrank.monitoring.reference import Reference
 from feedrank.monitoring.results import Signal
 from feedrank.monitoring.rows import Sources, read_window
 from feedrank.monitoring.window import evaluate_window
-from feedrank.tables import write_partitioned
+from feedrank.tables import US_PER_DAY, timestamps_us, write_partitioned
 
 FIRST = START + timedelta(days=FIRST_SERVED_DAY)
 DAYS = 4
@@ -101,6 +102,27 @@ def test_a_drift_of_the_context_is_found_on_the_first_day(trained: Reference, so
     moved = Sources(tmp_path / "predictions", sources.feedback)
     write_partitioned(prediction_log(rows), moved.predictions)
     assert judged(trained, moved, tmp_path, day=1)[schema.DEVICE_DESKTOP].status == "drift"
+
+
+def test_rows_are_compared_by_the_hour_of_their_arrival_whatever_the_clients_clocks_say(
+    trained: Reference, sources: Sources, tmp_path: Path
+) -> None:
+    late = Sources(tmp_path / "predictions", sources.feedback)
+    logs = pa.concat_tables(
+        prediction_log(feature_rows(1_600, day=FIRST_SERVED_DAY + day, seed=50 + day)) for day in range(2)
+    )
+    clocks = pa.array(timestamps_us(logs) - 1_800_000_000).cast(schema.TIMESTAMP_TYPE)
+    place = logs.schema.get_field_index(schema.TIMESTAMP)
+    write_partitioned(logs.set_column(place, logs.schema.field(place), clocks), late.predictions)
+    own_days, end = tmp_path / "own", FIRST + timedelta(days=2)
+    evaluation = evaluate_window(
+        end, reference=trained, engine=ScipyEngine(), sources=late, own_days=own_days, usual_feedback_share=None,
+        feedback_until=end, config=CONFIG, now=end,
+    )  # fmt: skip
+    for rows, first in ((evaluation.sample, 1), (evaluation.reference.features, 0)):
+        days = (timestamps_us(rows) - START_US) / US_PER_DAY - FIRST_SERVED_DAY
+        assert days.min() > first - 0.001
+        assert days.max() < first + 1
 
 
 def test_the_first_days_are_those_before_the_window_and_never_more_than_configured(
