@@ -1,6 +1,7 @@
 """What is shown runs the shipped settings: kind profile, results notebook and drift benchmark differ in sizes only."""
 
 import json
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from benchmarks import drift
+from benchmarks.month.schedule import runs
 from feedrank.config import Config, MonitoringConfig
 from feedrank.config.simulation import SimulationConfig
 from feedrank.config.sizes import flat, other_than_sizes
@@ -50,3 +52,9 @@ def test_the_simulation_changes_sizes_only():
     assert not other_than_sizes(SimulationConfig().sizes)
     with pytest.raises(ValidationError, match=r"model\.gates\.min_auc is no size"):
         SimulationConfig(sizes={"model.gates.min_auc": 0.5})
+
+
+def test_the_simulation_retrains_as_often_as_the_chart():
+    every = SimulationConfig().retrain_every_days
+    days = (date(2024, 1, 1) + timedelta(days=day) for day in range(12 * every))
+    assert sum(job == "retraining" for day in days for _, job in runs(day)) == 12
