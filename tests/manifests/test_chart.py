@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from feedrank.config import Config, load_config
-from feedrank.config.pipelines import SecretKey
+from feedrank.config.pipelines import SchedulesConfig, SecretKey
 from manifests import render
 from tests.manifests.chart import PROFILES, only, pods, rendered
 
@@ -167,6 +167,9 @@ def test_the_configuration_differs_from_the_defaults_only_where_the_chart_says_s
         "/pipelines/config_map",
         "/pipelines/release/name",
         "/pipelines/release/namespace",
+        "/pipelines/schedules/automated_retraining",
+        "/pipelines/schedules/etl_and_feature_engineering",
+        "/pipelines/schedules/monitoring_and_drift_detection",
         "/pipelines/volume/claim",
         "/promotion/state_directory",
         "/promotion/target/directory",
@@ -177,6 +180,23 @@ def test_the_configuration_differs_from_the_defaults_only_where_the_chart_says_s
         "/serving/log/spool_directory",
         "/serving/reload/cache_directory",
     }
+
+
+@EVERY_PROFILE
+def test_kfp_has_schedules_only_where_its_tasks_retrain(profile: str, tmp_path: Path) -> None:
+    schedules = config_of(rendered(profile), tmp_path).pipelines.schedules
+    if profile == "kfp":
+        assert schedules == SchedulesConfig()
+    else:
+        assert not any(schedules.model_dump().values())
+
+
+def test_a_schedule_of_the_values_wins_where_kfp_retrains_and_an_empty_one_everywhere(tmp_path: Path) -> None:
+    given = "--set=config.pipelines.schedules.automated_retraining"
+    schedules = config_of(rendered("kfp", f"{given}=0 0 1 * * 1"), tmp_path).pipelines.schedules
+    assert schedules == SchedulesConfig(automated_retraining="0 0 1 * * 1")
+    for profile in ("kfp", "default"):
+        assert not config_of(rendered(profile, f"{given}="), tmp_path).pipelines.schedules.automated_retraining
 
 
 def test_values_win_over_the_defaults_and_large_numbers_stay_numbers(tmp_path: Path) -> None:
@@ -294,6 +314,7 @@ def test_tasks_of_kfp_reach_predictor_and_models_where_they_retrain(policy: str)
         ("storage.data.accessMode=ReadWriteOncePod", "storage.data.accessMode"),
         ("bootstrap.enabled=true,bootstrap.source=ingest", "interactions.inputs"),
         ("predictor.autoscaling.enabled=true,predictor.replicas=9", "predictor.autoscaling.maxReplicas"),
+        ("config.pipelines.schedules.automated_retraining=0 0 1 * * 1", "set retraining.runner: kfp"),
         ("upkeep=null", "--reset-then-reuse-values"),
     ],
 )

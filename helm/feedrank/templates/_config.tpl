@@ -38,6 +38,12 @@ pipelines:
   release:
     name: {{ .Release.Name | quote }}
     namespace: {{ .Release.Namespace | quote }}
+  {{- if eq .Values.retraining.runner "job" }}
+  schedules: # the CronJobs do that work, and KFP's tasks may neither promote nor reach MLflow and the predictor
+    etl_and_feature_engineering: ""
+    monitoring_and_drift_detection: ""
+    automated_retraining: ""
+  {{- end }}
   service_account: {{ .Values.pipelines.runnerServiceAccount }}
   config_map: {{ .Release.Name }}-jobs
   volume:

@@ -277,6 +277,13 @@ failedJobsHistoryLimit: 3
 {{- if not .Values.upkeep }}
 {{- fail "upkeep is not set: --reuse-values keeps the values of an older chart, without what is new; use --reset-then-reuse-values" }}
 {{- end }}
+{{- if eq .Values.retraining.runner "job" }}
+{{- range $name, $schedule := (get .Values.config "pipelines" | default dict).schedules }}
+{{- if trim $schedule }}
+{{- fail (printf "config.pipelines.schedules.%s: with retraining.runner: job the CronJobs do that work, and KFP's tasks may neither promote nor reach MLflow and the predictor; set retraining.runner: kfp, or leave the schedule out" $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if eq .Values.images.tag "latest" }}
 {{- fail "images.tag: latest moves, and Kubernetes would not notice; name a version" }}
 {{- end }}
