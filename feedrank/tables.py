@@ -85,10 +85,11 @@ def read_parquet(file: Path, *, columns: list[str] | None = None) -> pa.Table:
     """Reads one Parquet file; a wanted column that is optional and not there is null.
 
     Raises:
-        DataError: the file is missing, is no Parquet, or lacks a wanted column.
+        DataError: the file is missing, is no Parquet, differs from its checksums (if it has some), or lacks a wanted
+            column.
     """
     try:
-        parquet = pq.ParquetFile(file)
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
         absent = set(columns or ()) - set(parquet.schema_arrow.names)
         if missing := sorted(absent - set(OPTIONAL_COLUMNS)):
             raise DataError(f"{file}: column {', '.join(missing)} is missing; it has {parquet.schema_arrow.names}")

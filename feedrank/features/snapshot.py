@@ -181,7 +181,7 @@ def save_snapshot(snapshot: Snapshot, directory: Path) -> None:
     """Writes `users.parquet`, `items.parquet`, `user_item.parquet` and `snapshot.json` into an existing folder."""
     for name, key, table in (("users", schema.USER_ID, snapshot.users), ("items", schema.ITEM_ID, snapshot.items)):
         columns = {key: table.ids} | {a.name: values[:-1] for a, values in table.columns.items()}
-        pq.write_table(pa.table(columns), directory / f"{name}.parquet", compression=COMPRESSION)
+        _write(columns, directory / f"{name}.parquet")
     pairs = snapshot.pairs
     user_rows = np.repeat(np.arange(len(pairs.offsets) - 1), np.diff(pairs.offsets))
     columns = {
@@ -189,8 +189,13 @@ def save_snapshot(snapshot: Snapshot, directory: Path) -> None:
         schema.ITEM_ID: snapshot.items.ids[pairs.item_rows],
         PAIR_IMPRESSIONS.name: pairs.impressions,
     }
-    pq.write_table(pa.table(columns), directory / "user_item.parquet", compression=COMPRESSION)
+    _write(columns, directory / "user_item.parquet")
     storage.write_text(directory / INFO_FILE, snapshot.info.model_dump_json(indent=2))
+
+
+def _write(columns: dict[str, Array], file: Path) -> None:
+    # A published snapshot is in no bundle, so no other checksum covers it.
+    pq.write_table(pa.table(columns), file, compression=COMPRESSION, write_page_checksum=True)
 
 
 def publish_snapshot(source: Path, directory: Path) -> Path:

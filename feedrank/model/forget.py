@@ -20,7 +20,7 @@ from feedrank.delta.erasing import Rows, filterable
 from feedrank.errors import BundleError
 from feedrank.features.events import Ints
 from feedrank.model.bundle import ARRAYS_FOLDER, CHECKSUMS_FILE, USER_IDS, sha256
-from feedrank.tables import COMPRESSION
+from feedrank.tables import COMPRESSION, read_parquet
 
 WORK = ".forgetting"
 OF_USERS = (USER_IDS, "user_embedding.weight")
@@ -62,13 +62,17 @@ def rows_in(file: Path, rows: Rows) -> int:
 
 
 def write_others(source: Path, target: Path, *, rows: Rows) -> None:
-    """Writes a Parquet file without some rows."""
-    with (
-        pq.ParquetFile(source) as parquet,
-        pq.ParquetWriter(target, filterable(parquet.schema_arrow), compression=COMPRESSION) as writer,
-    ):
-        for batch in rows.others(parquet):
-            writer.write_batch(batch)
+    """Writes a Parquet file without some rows.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    read_parquet(source)  # for its checksums: the new ones would fit whatever is damaged
+    with pq.ParquetFile(source) as parquet:
+        columns = filterable(parquet.schema_arrow)
+        with pq.ParquetWriter(target, columns, compression=COMPRESSION, write_page_checksum=True) as writer:
+            for batch in rows.others(parquet):
+                writer.write_batch(batch)
 
 
 def _known(bundle: Path, ids: Ints) -> NDArray[np.bool_]:

@@ -5,19 +5,23 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedrank import schema
 from feedrank.config.data import DataConfig, FeatureConfig
+from feedrank.delta import Rows
 from feedrank.errors import BundleError, DataError
 from feedrank.features.offline import compute_features
 from feedrank.features.online import online_features
-from feedrank.features.snapshot import load_snapshot, publish_snapshot, save_snapshot, take_snapshot
+from feedrank.features.snapshot import Snapshot, load_snapshot, publish_snapshot, save_snapshot, take_snapshot
 from feedrank.model.bundle import feature_matrix
+from feedrank.model.forget import write_others
 from feedrank.stages import build_features
-from feedrank.tables import timestamps_us, write_partitioned
+from feedrank.tables import COMPRESSION, read_parquet, timestamps_us, write_partitioned
+from tests.bit_flips import flip_bit
 
 CONFIG = FeatureConfig()
 START_US = round(datetime(2024, 3, 1, tzinfo=UTC).timestamp() * 1_000_000)
@@ -207,17 +211,70 @@ def test_a_snapshot_is_of_a_midnight():
         )
 
 
-def test_a_snapshot_survives_saving(tmp_path):
+def small_snapshot() -> Snapshot:
     rows = [(u, i, t, bool(t % 2), 3.5, t % 3, None) for t, (u, i) in enumerate([(0, 1), (0, 1), (2, 3), (1, 1)])]
-    snapshot = take_snapshot(table_of(rows), cutoff=datetime(2024, 4, 1, tzinfo=UTC), config=CONFIG)
+    return take_snapshot(table_of(rows), cutoff=datetime(2024, 4, 1, tzinfo=UTC), config=CONFIG)
+
+
+def assert_same(before: Snapshot, after: Snapshot) -> None:
+    assert before.info == after.info
+    for table in ("users", "items"):
+        expected, found = getattr(before, table), getattr(after, table)
+        assert (expected.ids == found.ids).all()
+        assert all((values == found.columns[a]).all() for a, values in expected.columns.items())
+    for array in ("offsets", "item_rows", "impressions"):
+        assert (getattr(before.pairs, array) == getattr(after.pairs, array)).all()
+
+
+def test_a_snapshot_survives_saving(tmp_path):
+    snapshot = small_snapshot()
     save_snapshot(snapshot, tmp_path)
     loaded = load_snapshot(tmp_path)
-    assert loaded.info == snapshot.info
-    for table in ("users", "items"):
-        before, after = getattr(snapshot, table), getattr(loaded, table)
-        assert (before.ids == after.ids).all()
-        assert all((values == after.columns[a]).all() for a, values in before.columns.items())
+    assert_same(snapshot, loaded)
     assert loaded.pairs.counts(0, loaded.items.rows(np.array([1, 3, 9]))).tolist() == [2, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["users", "items", "user_item"])
+def test_a_flipped_bit_never_loads_as_another_value(tmp_path, name):
+    random = np.random.default_rng(0)
+    rows = [(*random.integers(0, 400, 2).tolist(), t % 480, t % 3 == 0, random.random(), 0, None) for t in range(2000)]
+    snapshot = take_snapshot(table_of(rows), cutoff=datetime(2024, 4, 1, tzinfo=UTC), config=CONFIG)
+    save_snapshot(snapshot, tmp_path)
+    file, refused = tmp_path / f"{name}.parquet", 0
+    whole = file.read_bytes()
+    for share in random.random(60):
+        file.write_bytes(whole)
+        flip_bit(file, share)
+        try:
+            loaded = load_snapshot(tmp_path)
+        except DataError as error:
+            assert f"{name}.parquet: can't be read as Parquet" in str(error)
+            refused += 1
+        else:  # in what a page's header says besides: its statistics, for one
+            assert_same(snapshot, loaded)
+    assert refused > 50
+
+
+def test_erasing_a_user_leaves_checksums_and_puts_none_on_damage(tmp_path):
+    save_snapshot(small_snapshot(), tmp_path)
+    file, others = tmp_path / "users.parquet", tmp_path / "others.parquet"
+    rows = Rows((schema.USER_ID,), lambda batch: batch[schema.USER_ID].to_numpy() == 1)
+    write_others(file, others, rows=rows)
+    assert read_parquet(others)[schema.USER_ID].to_pylist() == [0, 2]
+    for damaged in (others, file):
+        flip_bit(damaged, 0.5)
+        with pytest.raises(DataError, match=f"{damaged}: can't be read as Parquet"):
+            write_others(damaged, tmp_path / "more.parquet", rows=rows)
+
+
+def test_a_snapshot_of_a_release_without_checksums_is_read(tmp_path):
+    snapshot = small_snapshot()
+    save_snapshot(snapshot, tmp_path)
+    for file in tmp_path.glob("*.parquet"):
+        with_checksums = file.read_bytes()
+        pq.write_table(pq.read_table(file), file, compression=COMPRESSION)
+        assert len(file.read_bytes()) < len(with_checksums)
+    assert_same(snapshot, load_snapshot(tmp_path))
 
 
 def test_the_published_snapshot_is_the_last_one_and_the_one_before_stays(tmp_path):

@@ -14,6 +14,7 @@ from feedrank.features.snapshot import SnapshotInfo, publish_snapshot
 from serving import online_snapshot
 from serving.online_snapshot import OnlineSnapshot
 from serving.sources import Revision
+from tests.bit_flips import flip_bit
 
 UNREACHABLE = "s3://bucket/online?endpoint_override=127.0.0.1:9&scheme=http&region=x"
 
@@ -63,12 +64,15 @@ def test_a_model_is_served_and_healthy_while_no_snapshot_was_published(models, t
         assert (predictor.health()["status"], predictor.metric("feedrank_snapshot_failing")) == ("healthy", 0)
 
 
-@pytest.mark.parametrize("how", ["of the next schema", "truncated"])
+@pytest.mark.parametrize("how", ["of the next schema", "truncated", "a bit flipped"])
 def test_a_predictor_starts_with_its_models_snapshot_while_the_published_one_cannot_be_used(models, tmp_path, how):
     model, current = models["v1.0.0"], tmp_path / "current"
     if how == "truncated":
         bad, reason = later(model / "snapshot", tmp_path / "bad"), "items.parquet"
         os.truncate(bad / "items.parquet", 1000)
+    elif how == "a bit flipped":
+        bad, reason = later(model / "snapshot", tmp_path / "bad"), "users.parquet"
+        flip_bit(bad / "users.parquet", 0.1)  # the ids
     else:
         bad, reason = of_the_next_schema(model / "snapshot", tmp_path / "bad"), "feature schema 99.0.0"
     point(current, bad)
