@@ -1,7 +1,10 @@
 """The registry on a real MLflow database: versions, aliases, and the way of a bundle in and out."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -72,6 +75,15 @@ def register(registry: Registry, bundle: Path, tmp_path: Path, *, passed: bool =
     folder.mkdir(exist_ok=True)
     (folder / "report.html").write_text("<p>good</p>")
     return registry.register(bundle, evaluation_folder=folder, evaluation=evaluation(passed=passed), config=CONFIG)
+
+
+def test_a_new_database_is_made_without_a_word_of_mlflow(tmp_path):
+    config = f"RegistryConfig(tracking_uri='sqlite:///{tmp_path}/mlflow.db')"
+    command = [sys.executable, "-c", f"from feedrank.registry import Registry, RegistryConfig; Registry({config})"]
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_LOGGING_LEVEL"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
+    assert (tmp_path / "mlflow.db").exists()
+    assert "INFO" not in done.stderr
 
 
 @pytest.mark.parametrize(
