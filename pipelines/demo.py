@@ -29,6 +29,8 @@ class DemoSummary(BaseModel):
 
     seconds: float
     task_seconds: dict[str, float]
+    simulation_to_training: float
+    """How many times as long as the training the simulation took."""
     evaluation: Evaluation
     oracle_share: float | None
     champion: str
@@ -57,6 +59,7 @@ def main() -> None:
     summary = DemoSummary(
         seconds=time.perf_counter() - started,
         task_seconds=run.task_seconds,
+        simulation_to_training=simulation.seconds / run.task_seconds["train"],
         evaluation=evaluation,
         oracle_share=evaluation.oracle_share,
         champion=champion.model_version,
@@ -95,7 +98,7 @@ def show(summary: DemoSummary, run: LocalRun, simulation_page: Path) -> None:
         seconds.add_row(task.replace("-", " "), f"{value:.1f}", f"{value / summary.seconds:.0%}")
     seconds.add_row("all, with serving", f"{summary.seconds:.1f}", "", style="bold")
     console.print(seconds)
-    ratio = summary.simulation.seconds / summary.task_seconds["train"]
+    ratio = summary.simulation_to_training
     console.print(f"the simulation took {ratio:.1f} times as long as the training", highlight=False)
     console.print(f"validation report: {run.artifacts['validation_report']}", highlight=False, soft_wrap=True)
     console.print(f"the loop: {simulation_page}", highlight=False, soft_wrap=True)
