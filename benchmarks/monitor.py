@@ -4,7 +4,7 @@
 
 A tenth of the predictions were shown. Measured is a new process that runs the monitor once (one window, imports, report
 and all); its peak memory is what the operating system counted. The large day has the rows of ten times as many other
-users, in files as the log's writer makes them, each of which is read ten times. The last line is one JSON object.
+users, in files as the tables' writer makes them, each of which is read ten times. The last line is one JSON object.
 """
 
 import argparse
@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from feedrank.prediction_log.destination import DICTIONARY_COLUMNS, ENCODINGS
 
 from benchmarks.monitored_world import prediction_log, serve
 from feedrank import schema
@@ -106,10 +105,7 @@ def enlarge(directory: Path, *, copies: int) -> int:
             file = day / f"other-{other}.parquet"
             # Named like the first of its copies, and like what the writer of the log makes.
             moved = table.set_column(place, schema.USER_ID, pa.array(users + (other + 1) * USERS_APART))
-            write = (
-                {"use_dictionary": DICTIONARY_COLUMNS, "column_encoding": ENCODINGS} if folder == "predictions" else {}
-            )
-            pq.write_table(moved, file, compression=COMPRESSION, **write)
+            pq.write_table(moved, file, compression=COMPRESSION)
             for copy in range(copies):
                 (day / f"other-{other}-{copy}.parquet").hardlink_to(file)
             rows += table.num_rows * (copies + 1) if folder == "predictions" else 0

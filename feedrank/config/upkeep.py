@@ -13,7 +13,7 @@ class LogUpkeepConfig(Section):
     sample_days: int = Field(default=365, ge=1, description="older than that, nothing is kept")
     max_share: float = Field(default=0.5, gt=0, le=1, description="of the file system that the log lies on")
     max_bytes: int | None = Field(default=None, ge=1, description="instead of max_share; on s3:// the only limit")
-    vacuum_hours: int = Field(default=6, ge=1, description="files that no reader needs any more are removed after that")
+    vacuum_hours: int = Field(default=1, ge=1, description="files that no reader needs any more are removed after that")
 
 
 class TableUpkeepConfig(Section):

@@ -3,7 +3,7 @@
 The served versions lie in folders, too, and perhaps in an object store.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -82,6 +82,20 @@ def keep_recent(folder: Path, *, name: str, now: datetime, days: int) -> Freed |
     found = sorted((path for path in folder.glob("[!.]*") if path.is_dir()), key=lambda path: path.stat().st_mtime)
     limit = (now - timedelta(days=days)).timestamp()
     keep = {path.name for path in found if path.stat().st_mtime >= limit} | {path.name for path in found[-1:]}
+    return keep_named(folder, name=name, keep=keep)
+
+
+def keep_own_days(promoter: Promoter, folder: Path, *, name: str, steps: int) -> Freed | None:
+    """Keeps the first days of the models that are served or that so many rollbacks go back to, whatever their age."""
+    if promoter.target.current_version() is None:
+        return None
+    return keep_named(folder, name=name, keep=needed_versions(promoter, steps=steps))
+
+
+def keep_named(folder: Path, *, name: str, keep: Collection[str]) -> Freed | None:
+    """Keeps the folders of those names; None where no folder is."""
+    if not folder.is_dir():
+        return None
     before, gone = folder_bytes(folder), storage.keep_only(folder, keep=keep)
     return Freed(name=name, bytes_before=before, bytes_after=folder_bytes(folder), done=_said(gone))
 

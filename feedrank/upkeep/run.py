@@ -14,7 +14,13 @@ from feedrank.project import project_module
 from feedrank.promotion.promote import Promoter
 from feedrank.promotion.served import configured_promoter
 from feedrank.registered_model import RegisteredModel
-from feedrank.upkeep.folders import keep_recent, keep_served_versions, keep_stored_versions, needed_versions
+from feedrank.upkeep.folders import (
+    keep_own_days,
+    keep_recent,
+    keep_served_versions,
+    keep_stored_versions,
+    needed_versions,
+)
 from feedrank.upkeep.report import Freed, UpkeepReport
 from feedrank.upkeep.tables import keep_log, keep_table
 
@@ -76,7 +82,9 @@ def _steps(run_dir: Path, *, config: Config, now: datetime, warnings: list[str])
         yield "served versions in the store", partial(keep_stored_versions, promoter, store, steps=steps)
     for folder, days in (("monitoring/runs", upkeep.monitoring_run_days), ("monitoring/champion", CHAMPION_DAYS)):
         yield folder, partial(keep_recent, run_dir / folder, name=folder, now=now, days=days)
-    yield "registered versions", partial(_registered_versions, promoter, config=config, now=now)
+    folder = "monitoring/own_days"
+    yield folder, partial(keep_own_days, promoter, run_dir / folder, name=folder, steps=steps)
+    yield "registered versions", partial(keep_registered_versions, promoter, config=config, now=now)
 
 
 def learned_versions(table: Path, registered: Sequence[RegisteredModel]) -> list[int]:
@@ -86,7 +94,7 @@ def learned_versions(table: Path, registered: Sequence[RegisteredModel]) -> list
     return sorted({source.version for source in sources if source and Path(source.location).resolve() == here})
 
 
-def _registered_versions(promoter: Promoter, *, config: Config, now: datetime) -> Freed | None:
+def keep_registered_versions(promoter: Promoter, *, config: Config, now: datetime) -> Freed | None:
     """Removes old versions that have no alias and that no rollback goes back to; never the newest."""
     needed = needed_versions(promoter, steps=config.upkeep.rollback_steps)
     limit = now - timedelta(days=config.upkeep.version_days)

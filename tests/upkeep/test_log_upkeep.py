@@ -113,6 +113,15 @@ def test_files_are_merged_and_what_nothing_needs_is_removed(log: Path) -> None:
     assert removed and read_log(log).num_rows == 6 * REQUESTS * ITEMS
 
 
+def test_what_a_cut_leaves_behind_is_gone_with_the_next_upkeep(log: Path) -> None:
+    today = delta.open_table(log).compact().days()[TODAY].bytes
+    limits = LogUpkeepConfig.model_construct(sample_share=0.1, max_bytes=today, vacuum_hours=0)
+    keep_log(log, config=limits, today=TODAY)
+    on_disk = sum(file.stat().st_size for file in log.glob("date=*/*"))
+    assert on_disk == delta.open_table(log).bytes <= today
+    assert LogUpkeepConfig().vacuum_hours < 3, "and the chart runs it every three hours"
+
+
 KILLED = """
 import os, sys
 from datetime import date
