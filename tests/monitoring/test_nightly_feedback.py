@@ -19,7 +19,6 @@ from feedrank.tables import write_partitioned
 
 DAYS = 5
 FIRST = START + timedelta(days=FIRST_SERVED_DAY)
-WINDOW = CONFIG.window.model_copy(update={"population": "predictions"})
 SHIFTED_FROM = 3
 
 
@@ -60,7 +59,7 @@ class World:
             reference_directory=self.reference,
             sources=Sources(predictions=self.folder / "predictions", feedback=self.folder / "interactions"),
             output=self.folder / "output",
-            config=CONFIG.model_copy(update={"window": WINDOW}),
+            config=CONFIG,
             now=now,
             channels=(),
         )
