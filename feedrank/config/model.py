@@ -39,12 +39,12 @@ class TrainingConfig(Section):
     early_stopping: EarlyStopping = EarlyStopping()
     pretraining: PretrainingConfig = PretrainingConfig()
     half_life_days: tuple[Annotated[float, Field(gt=0)] | None, ...] = Field(
-        default=(None, 7.0),
+        default=(None, 7.0, 2.0),
         min_length=1,
-        description="after so long a row counts for half (null: all count alike); the best on validation rows is kept",
+        description="after so long a row counts for half (null: all alike); the next is tried while it is better",
     )
     calibration_rows: int = Field(
-        default=20_000, ge=1, description="the latest; their mean score is set to their click rate; at least a day's"
+        default=10_000, ge=1, description="the latest; their mean score is set to their click rate; at least a day's"
     )
     unknown_id_rate: float = Field(
         default=0.1,

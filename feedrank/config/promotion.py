@@ -12,15 +12,15 @@ class ComparisonConfig(Section):
 
     min_gauc_gain: float = Field(default=0.001, ge=0, description="better in GAUC: by more than that, with confidence")
     min_log_loss_gain: float = Field(default=0.0005, ge=0, description="or better in log loss: by more than that")
-    max_gauc_loss: float = Field(default=0.005, ge=0, description="what the GAUC may fall by, as estimated")
+    max_gauc_loss: float = Field(default=0.05, ge=0, description="what the GAUC may fall by, as estimated")
     max_log_loss_rise: float = Field(default=0.001, ge=0, description="what the log loss may rise by, as estimated")
-    max_slice_gauc_loss: float = Field(default=0.01, ge=0, description="a slice's GAUC must not fall by more")
+    max_slice_gauc_loss: float = Field(default=0.05, ge=0, description="a slice's GAUC must not fall by more")
     max_latency_ratio: float = Field(default=1.5, gt=0, description="median scoring time against the champion's")
     confidence: float = Field(default=0.95, gt=0, lt=1, description="of the two-sided intervals")
     resamples: int = Field(default=400, ge=100, description="of the users, in the bootstrap")
     max_rows: int = Field(default=200_000, ge=1, description="users are drawn until so many rows are reached")
     min_users: int = Field(default=100, ge=2, description="with fewer there is no verdict")
-    min_clicks: int = Field(default=200, ge=1, description="with fewer there is no verdict, on a slice neither")
+    min_clicks: int = Field(default=100, ge=1, description="with fewer there is no verdict, on a slice neither")
     latency_requests: int = Field(default=200, ge=1, description="of 100 items, timed for each model")
     seed: int = 42
 
@@ -49,7 +49,7 @@ class HoldOutConfig(Section):
     """The latest rows of a retraining, which judge it; the served model is fitted again on all rows."""
 
     hours: float = Field(default=6.0, gt=0, description="that gates and comparison judge, or more until there are")
-    min_clicks: int = Field(default=500, ge=1, description="so many clicks, and")
+    min_clicks: int = Field(default=200, ge=1, description="so many clicks, and")
     min_users: int = Field(default=30, ge=1, description="users with enough impressions for the @10 metrics,")
     max_share: float = Field(default=0.2, gt=0, lt=0.5, description="but at most this share of the rows")
     validation_share: float = Field(

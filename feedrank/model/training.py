@@ -275,13 +275,14 @@ def train_best(
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     on_batch: Progress = lambda _rows, _loss: None,
 ) -> Trained:
-    """Trains with each configured half-life, each with a checkpoint of its own, and returns the best on validation.
+    """Trains with the configured half-lives, each with a checkpoint of its own, as long as the next is better.
 
     How fast a feed forgets is not known beforehand: while tastes last, old rows are as good as new ones; after they
-    have moved, they are in the way.
+    have moved, they are in the way. Better is a lower loss on the validation rows.
     """
-    runs = [
-        Trainer(
+    best: Trained | None = None
+    for half_life_days, checkpoint in zip(config.training.half_life_days, checkpoints, strict=True):
+        trained = Trainer(
             config,
             train=train,
             validation=validation,
@@ -290,9 +291,11 @@ def train_best(
             on_epoch=on_epoch,
             on_batch=on_batch,
         ).run()
-        for half_life_days, checkpoint in zip(config.training.half_life_days, checkpoints, strict=True)
-    ]
-    return min(runs, key=lambda run: best_epoch(run.epochs).validation_loss)
+        if best is not None and best_epoch(trained.epochs).validation_loss >= best_epoch(best.epochs).validation_loss:
+            break
+        best = trained
+    assert best is not None  # the configuration has one at least
+    return best
 
 
 def _optimizers(ranker: Ranker, config: TrainingConfig) -> list[torch.optim.Optimizer]:

@@ -10,6 +10,7 @@ from feedrank.monitoring import plots
 from feedrank.monitoring.columns import feature_columns
 from feedrank.monitoring.reference import Reference
 from feedrank.monitoring.results import Estimate, MonitoringResult, Signal
+from feedrank.monitoring.rows import by_arrival
 from feedrank.monitoring.window import Evaluation
 
 TEMPLATE = "report.html.j2"
@@ -49,7 +50,7 @@ def write_report(
         own=evaluation.reference is not trained,
         signals=sorted(window.signals, key=_urgency),
         distributions=plots.distributions(
-            feature_columns(evaluation.sample, reference=evaluation.reference, config=config.drift),
+            feature_columns(by_arrival(evaluation.sample), reference=evaluation.reference, config=config.drift),
             flagged=[signal.name for signal in window.signals if signal.flagged],
         ),
         heat_map=plots.heat_map(history, model_version=result.model_version),

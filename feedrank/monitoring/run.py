@@ -150,10 +150,7 @@ def _judge(
     quality = histories.latest_verdicts(history, model_version=version, kind="performance")
     headline = _headline(finding(alarms, windows[-1], quality=quality), windows[-1], config)
     trigger, warnings = _trigger(alarms, output=output, config=config, now=now, start=start_retraining)
-    alerts = [
-        Alert(key=f"{version}:{alarm.signal}", text=alarm.sentence, answered=alarm.kind in RETRAINING_KINDS)
-        for alarm in alarms
-    ]
+    alerts = [_alert(alarm, version=version) for alarm in alarms]
     alerts += [Alert(key="retraining", text=warning) for warning in warnings]
     alerts += day_alerts(sources.feedback, since=now - timedelta(hours=config.window.hours))
     if clock := windows[-1].clock_warnings:
@@ -174,6 +171,12 @@ def _judge(
     )
     write_report(result, evaluation=evaluations[-1], trained=reference, history=history, config=config, path=report)
     return result, history
+
+
+def _alert(alarm: Alarm, *, version: str) -> Alert:
+    """A feature is the traffic's, whoever ranks: a new champion on moved users is no news."""
+    key = alarm.signal if alarm.kind == "feature" else f"{version}:{alarm.signal}"
+    return Alert(key=key, text=alarm.sentence, answered=alarm.kind in RETRAINING_KINDS)
 
 
 def _trigger(

@@ -32,6 +32,7 @@ class Evaluation:
 
     result: WindowResult
     sample: pa.Table
+    """By the clients' times, which the features are of."""
     reference: Reference
     """The model's own first days if it has them, else what it was trained on."""
 
@@ -65,7 +66,8 @@ def evaluate_window(
     version = reference.info.model_version
     tested = window.predictions.filter(pc.equal(window.predictions[schema.MODEL_VERSION], version))
     rows = sample_rows(tested, end_us=_us(end), max_rows=config.window.max_rows, config=config, by=ARRIVAL)
-    sample = by_arrival(tested.take(pa.array(rows)))
+    sample = tested.take(pa.array(rows))
+    compared = by_arrival(sample)
     due = feedback_due(window.hours, end=end)
     feedback_in = feedback_until is not None and feedback_until >= due
     own = own_reference(
@@ -76,7 +78,7 @@ def evaluate_window(
     served = next((v for v in versions if v.name == version), None)
     served = served or measure(_nothing(), name=version, config=config.performance)
     signals = [
-        *_drift_signals(sample, trained=reference, own=own, engine=engine, config=config),
+        *_drift_signals(compared, trained=reference, own=own, engine=engine, config=config),
         *performance_signals(served, trained=reference, own=own, config=config.performance),
         latency_signal(window.latency, config=config.performance),
         *feedback_signals(
@@ -101,7 +103,7 @@ def evaluate_window(
         signals=signals,
         versions=versions,
         visits=measure_visits(window.feedback, start=window.start, config=config),
-        segments=list(_segments(window, sample, trained=reference, own=own, engine=engine, config=config)),
+        segments=list(_segments(window, compared, trained=reference, own=own, engine=engine, config=config)),
         warnings=[*clock_warnings, *window.warnings, *_version_warnings(window.version_rows, version)],
         clock_warnings=clock_warnings,
     )

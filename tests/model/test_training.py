@@ -275,6 +275,14 @@ def test_the_half_life_that_is_best_on_validation_rows_is_kept(tmp_path: Path, t
     assert all(checkpoint.exists() for checkpoint in checkpoints)
 
 
+def test_a_shorter_half_life_is_tried_only_while_that_helps(tmp_path: Path):
+    train, validation, _ = split_features()
+    config = small_model(training={"half_life_days": (None, 0.1, 1.0)})
+    checkpoints = [tmp_path / str(number) for number in range(3)]
+    assert train_best(config, train=train, validation=validation, checkpoints=checkpoints).half_life_days is None
+    assert [checkpoint.exists() for checkpoint in checkpoints] == [True, True, False]
+
+
 def test_a_ranker_is_calibrated_on_validation_rows_alone_where_all_of_the_latest_are_of_them():
     train, validation, _ = split_features()
     day_before = timestamps_us(validation).min() - 2 * US_PER_DAY

@@ -24,7 +24,7 @@ from feedrank.monitoring.engines import ScipyEngine
 from feedrank.monitoring.own_days import POLICY_FREE, own_reference
 from feedrank.monitoring.reference import Reference
 from feedrank.monitoring.results import Signal
-from feedrank.monitoring.rows import Sources, read_window
+from feedrank.monitoring.rows import Sources, by_arrival, read_window
 from feedrank.monitoring.window import evaluate_window
 from feedrank.tables import US_PER_DAY, timestamps_us, write_partitioned
 
@@ -119,10 +119,11 @@ def test_rows_are_compared_by_the_hour_of_their_arrival_whatever_the_clients_clo
         end, reference=trained, engine=ScipyEngine(), sources=late, own_days=own_days, usual_feedback_share=None,
         feedback_until=end, config=CONFIG, now=end,
     )  # fmt: skip
-    for rows, first in ((evaluation.sample, 1), (evaluation.reference.features, 0)):
+    for rows, first in ((by_arrival(evaluation.sample), 1), (evaluation.reference.features, 0)):
         days = (timestamps_us(rows) - START_US) / US_PER_DAY - FIRST_SERVED_DAY
         assert days.min() > first - 0.001
         assert days.max() < first + 1
+    assert timestamps_us(evaluation.sample).min() < timestamps_us(by_arrival(evaluation.sample)).min(), "as predicted"
 
 
 def test_the_first_days_are_those_before_the_window_and_never_more_than_configured(
