@@ -23,6 +23,7 @@ def test_the_shift_is_noticed_within_a_day_and_leads_to_a_promotion(result: Simu
     alerts = [event.at for event in later if event.kind == "alert"]
     assert alerts and (min(alerts) - shift).total_seconds() <= 24 * 3600
     assert any(event.kind == "promotion" for event in later)
+    assert not result.alarms[0], "none on the calm days before it"
 
 
 def test_policies_are_equal_until_the_loop_promotes(result: SimulationResult) -> None:
@@ -43,4 +44,5 @@ def test_a_bad_model_is_rolled_back_without_a_failed_request(result: SimulationR
 
 
 def test_the_benchmark_prints_plain_json(result: SimulationResult) -> None:
-    assert {"recovered_share", "frozen_share", "seconds"} <= set(json.loads(json.dumps(figures([result]))))
+    names = {"recovered_share", "recovered_share_min", "recovered_share_max", "frozen_share", "calm_alarms", "seconds"}
+    assert names <= set(json.loads(json.dumps(figures([result]))))
