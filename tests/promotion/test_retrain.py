@@ -175,9 +175,10 @@ def test_only_one_retraining_runs_and_a_failed_one_is_recorded(retrainings, tmp_
 
 
 def drifted_predictions(features: pa.Table, directory: Path) -> None:
-    """A prediction log of the rows with an item feature that left its old range."""
+    """A prediction log of the rows with an item feature that left its old range, and users of long ago."""
+    moved = {schema.ITEM_POPULARITY: 3.0, schema.RECENCY_SCORE: -1.0}
     shifted = [
-        pa.array(features[name].to_numpy() + (3.0 if name == schema.ITEM_POPULARITY else 0)).cast(field.type)
+        pa.array(features[name].to_numpy() + moved.get(name, 0)).cast(field.type)
         for name, field in zip(schema.FEATURES, schema.FEATURE_FIELDS, strict=True)
     ]
     rows = features.num_rows
