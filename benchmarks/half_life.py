@@ -2,7 +2,7 @@
 
 The feed of `benchmarks.month` in random order, with its taste shift (the choice of items follows a week later). On each
 day a ranker is fitted on all rows before it with every configured half-life, as a retraining does, and judged by the
-GAUC of the day and the next one; `kept` is the one with the lowest validation loss, whose half-life `days` are.
+GAUC of the day and the next one; `kept` is the one that a retraining keeps by its validation loss.
 
     python -m benchmarks.half_life [--seed N]
 """
@@ -27,7 +27,7 @@ from feedrank.data.split import hold_out
 from feedrank.evaluation.metrics import group_auc
 from feedrank.features.offline import compute_features
 from feedrank.model.bundle import score_table
-from feedrank.model.training import Trained, Trainer, best_epoch
+from feedrank.model.training import Trained, Trainer, best_of
 from feedrank.tables import US_PER_DAY, timestamps_us
 
 DAYS_AFTER_SHIFT = (-4, 3, 8, 11, 15)
@@ -46,15 +46,15 @@ def gauc(trained: Trained, rows: pa.Table, *, model: ModelConfig) -> float:
     return group_auc(rows[schema.USER_ID].to_numpy(), rows[schema.TARGET].to_numpy(), scores)[0]
 
 
-def fitted(rows: pa.Table, *, config: Config) -> Iterator[tuple[Trained, float]]:
-    """With each half-life: the fit on all rows with the epochs that were best, and its validation loss."""
+def fitted(rows: pa.Table, *, config: Config) -> Iterator[tuple[Trained, Trained]]:
+    """With each half-life: the fit on all rows with the epochs that were best, and the one that was evaluated."""
     least = config.model.evaluation.min_impressions_per_user
     train, validation, _ = hold_out(rows, config=config.promotion.hold_out, min_impressions=least).tables(rows)
     for half_life_days in config.model.training.half_life_days:
         evaluated = Trainer(config.model, train=train, validation=validation, half_life_days=half_life_days).run()
         model = config.model.with_epochs(evaluated.best_epoch)
         refitted = Trainer(model, train=rows, validation=None, half_life_days=half_life_days).run()
-        yield refitted, best_epoch(evaluated.epochs).validation_loss
+        yield refitted, evaluated
 
 
 def main() -> None:
@@ -72,7 +72,8 @@ def main() -> None:
         judged = features.filter(pa.array(np.isin(days, (shift + after, shift + after + 1))))
         runs = list(fitted(features.filter(pa.array(days < shift + after)), config=config))
         gaucs = [round(gauc(trained, judged, model=config.model), 4) for trained, _ in runs]
-        best = int(np.argmin([loss for _, loss in runs]))
+        kept = best_of(evaluated for _, evaluated in runs)
+        best = config.model.training.half_life_days.index(kept.half_life_days)
         table.add_row(str(after), *(f"{value:.3f}" for value in (*gaucs, gaucs[best])), names[best])
         line[str(after)] = dict(zip(names, gaucs, strict=True)) | {"kept": gaucs[best]}
     Console(width=100).print(table)

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -280,9 +280,8 @@ def train_best(
     How fast a feed forgets is not known beforehand: while tastes last, old rows are as good as new ones; after they
     have moved, they are in the way. Better is a lower loss on the validation rows.
     """
-    best: Trained | None = None
-    for half_life_days, checkpoint in zip(config.training.half_life_days, checkpoints, strict=True):
-        trained = Trainer(
+    return best_of(
+        Trainer(
             config,
             train=train,
             validation=validation,
@@ -291,10 +290,18 @@ def train_best(
             on_epoch=on_epoch,
             on_batch=on_batch,
         ).run()
-        if best is not None and best_epoch(trained.epochs).validation_loss >= best_epoch(best.epochs).validation_loss:
+        for half_life_days, checkpoint in zip(config.training.half_life_days, checkpoints, strict=True)
+    )
+
+
+def best_of(runs: Iterable[Trained]) -> Trained:
+    """The last of at least one run before the first that is no better than it; those after that are not asked for."""
+    found = iter(runs)
+    best = next(found)
+    for trained in found:
+        if best_epoch(trained.epochs).validation_loss >= best_epoch(best.epochs).validation_loss:
             break
         best = trained
-    assert best is not None  # the configuration has one at least
     return best
 
 

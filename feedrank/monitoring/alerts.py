@@ -81,9 +81,9 @@ class Alerter:
         known = self._read_state()
         due = [alert for alert in alerts if self._is_due(alert, known.get(alert.key), now=now)]
         suppressed = [alert.key for alert in alerts if alert not in due]
-        seen = {key: replace(known[key], seen_at=now) for key in suppressed}
+        known |= {key: replace(known[key], seen_at=now) for key in suppressed}
         if not due:
-            self._write_state(known | seen, now=now)
+            self._write_state(known, now=now)
             return AlertReport(suppressed=suppressed)
         message = Message(title=title, text="\n".join(f"- {alert.text}" for alert in due))
         log.warning("%s\n%s", message.title, message.text)
@@ -91,7 +91,7 @@ class Alerter:
         if not delivered:
             append_json_line(self._dead_letters, asdict(message))
         # A dead letter counts as sent: the next run sends it from the file.
-        self._write_state(known | seen | {alert.key: _Sent(now, now) for alert in due}, now=now)
+        self._write_state(known | {alert.key: _Sent(now, now) for alert in due}, now=now)
         keys = [alert.key for alert in due]
         return (
             AlertReport(sent=keys, suppressed=suppressed)

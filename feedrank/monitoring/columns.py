@@ -66,15 +66,17 @@ def feature_columns(
     window: pa.Table, *, reference: Reference, config: DriftConfig, features: Collection[str] = schema.FEATURES
 ) -> list[Column]:
     """Features as they are compared."""
-    return [_column(name, window, reference=reference, config=config) for name in schema.FEATURES if name in features]
-
-
-def _column(name: str, window: pa.Table, *, reference: Reference, config: DriftConfig) -> Column:
-    rows, served = reference.features, window
-    if name in CALENDAR_FEATURES:
-        rows, served = _same_hours(rows, served)
-    before, now = _sample(rows, name), _sample(served, name)
     start_us = reference.info.history_start.timestamp() * 1e6
+    everything, same_hours = (reference.features, window), _same_hours(reference.features, window)
+    return [
+        _column(name, *(same_hours if name in CALENDAR_FEATURES else everything), start_us=start_us, config=config)
+        for name in schema.FEATURES
+        if name in features
+    ]
+
+
+def _column(name: str, rows: pa.Table, window: pa.Table, *, start_us: float, config: DriftConfig) -> Column:
+    before, now = _sample(rows, name), _sample(window, name)
     lengths = [np.mean(sample.times_us) - start_us if len(sample.times_us) else 0.0 for sample in (before, now)]
     growth = max(lengths[1] / lengths[0], 1.0) if min(lengths) > 0 else 1.0
     return Column(

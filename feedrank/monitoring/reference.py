@@ -84,7 +84,7 @@ class Reference:
 
 
 def build_reference(
-    train: pa.Table,
+    earlier: pa.Table,
     test: pa.Table,
     test_scores: NDArray[np.floating[Any]],
     *,
@@ -97,7 +97,7 @@ def build_reference(
     """Writes the reference of a model to `directory`, usually `reference` in a bundle that is being written.
 
     Args:
-        train: `schema.FEATURE_TABLE` of all rows before the test split.
+        earlier: `schema.FEATURE_TABLE` of all rows before the test split.
         test: `schema.FEATURE_TABLE` of the test split.
         test_scores: the model's click probabilities of the test rows, shape [test rows].
         model_version: as written to the prediction log.
@@ -109,20 +109,20 @@ def build_reference(
     Raises:
         DataError: an empty split, scores that don't fit the test rows or aren't finite, a missing metric.
     """
-    _check_inputs(train, test, test_scores, metrics)
-    sample = _feature_sample(train, test, config)
+    _check_inputs(earlier, test, test_scores, metrics)
+    sample = _feature_sample(earlier, test, config)
     scores, bins = _score_sample(test, test_scores, config)
     info = ReferenceInfo(
         model_version=model_version,
         feature_fingerprint=schema.column_fingerprint(),
         metrics={name: float(value) for name, value in metrics.items()},
         label_rate=float(test[schema.TARGET].to_numpy().mean()),
-        history_start=_to_datetime(timestamps_us(train).min()),
+        history_start=_to_datetime(timestamps_us(earlier).min()),
         end=_to_datetime(timestamps_us(test).max()),
         score_edges=bins.edges.tolist(),
         score_shares=bins.shares.tolist(),
         score_bin_rows=bins.rows,
-        train_rows=train.num_rows,
+        train_rows=earlier.num_rows,
         test_rows=test.num_rows,
         feature_rows=sample.num_rows,
         score_rows=scores.num_rows,
@@ -162,9 +162,9 @@ def load_reference(directory: Path) -> Reference:
 
 
 def _check_inputs(
-    train: pa.Table, test: pa.Table, test_scores: NDArray[np.floating[Any]], metrics: Mapping[str, float]
+    earlier: pa.Table, test: pa.Table, test_scores: NDArray[np.floating[Any]], metrics: Mapping[str, float]
 ) -> None:
-    for name, table in (("train", train), ("test", test)):
+    for name, table in (("train", earlier), ("test", test)):
         if not table.num_rows:
             raise DataError(f"the {name} split has no rows; a reference needs both splits")
     if test_scores.shape != (test.num_rows,):
@@ -176,8 +176,8 @@ def _check_inputs(
         raise DataError(f"metrics lack {', '.join(missing)}; evaluate the model on its test split first")
 
 
-def _feature_sample(train: pa.Table, test: pa.Table, config: MonitoringConfig) -> pa.Table:
-    rows = pa.concat_tables([table.select(FEATURE_SAMPLE.names) for table in (train, test)])
+def _feature_sample(earlier: pa.Table, test: pa.Table, config: MonitoringConfig) -> pa.Table:
+    rows = pa.concat_tables([table.select(FEATURE_SAMPLE.names) for table in (earlier, test)])
     end_us = int(timestamps_us(rows).max()) + 1
     earliest_us = end_us - timedelta(days=config.reference.days) // timedelta(microseconds=1)
     rows = rows.filter(pa.array(timestamps_us(rows) >= earliest_us))

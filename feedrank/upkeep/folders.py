@@ -76,9 +76,7 @@ def needed_versions(promoter: Promoter, *, steps: int) -> set[str]:
 
 
 def keep_recent(folder: Path, *, name: str, now: datetime, days: int) -> Freed | None:
-    """Keeps the folders that changed within so many days, and the latest."""
-    if not folder.is_dir():
-        return None
+    """Keeps the folders that changed within so many days, and the latest; None where no folder is."""
     found = sorted((path for path in folder.glob("[!.]*") if path.is_dir()), key=lambda path: path.stat().st_mtime)
     limit = (now - timedelta(days=days)).timestamp()
     keep = {path.name for path in found if path.stat().st_mtime >= limit} | {path.name for path in found[-1:]}
