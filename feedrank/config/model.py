@@ -43,8 +43,10 @@ class TrainingConfig(Section):
         min_length=1,
         description="after so long a row counts for half (null: all alike); the next is tried while it is better",
     )
-    calibration_rows: int = Field(
-        default=10_000, ge=1, description="the latest; their mean score is set to their click rate; at least a day's"
+    calibration_clicks: int = Field(
+        default=300,
+        ge=1,
+        description="of the latest rows, whose mean score is set to their click rate; in any case a day's rows",
     )
     unknown_id_rate: float = Field(
         default=0.1,

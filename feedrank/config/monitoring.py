@@ -96,7 +96,7 @@ class PerformanceConfig(Section):
 
     max_auc_drop: float = Field(default=0.05, gt=0, lt=1, description="relative to the AUC on the test split")
     max_calibration_gap: float = Field(
-        default=0.3, gt=0, description="|mean score / click rate - 1|: 0.3 is scores 30 % too high"
+        default=0.3, gt=0, description="of clicks and the sum of the scores, relative to the smaller"
     )
     min_clicks: int = Field(default=50, ge=1, description="fewer clicks give no verdict on AUC and calibration")
     confidence: float = Field(default=0.99, gt=0, lt=1, description="of all intervals; verdicts look outside of them")

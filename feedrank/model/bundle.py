@@ -280,8 +280,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def _read(path: Path, kind: type[Model]) -> Model:
+    """Passes over keys that this release does not have (any more): an upgrade must not refuse the champion."""
     try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+        return kind.model_validate_json(path.read_text(encoding="utf-8"), extra="ignore")
     except (OSError, ValidationError) as error:
         raise BundleError(f"{path}: {error}") from error
 

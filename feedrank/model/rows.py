@@ -23,6 +23,8 @@ class Rows:
     items: Tensor
     inputs: Tensor
     targets: Tensor
+    days: Tensor
+    """Numbers of the rows' days (UTC) among those of the table, [n]."""
     weights: Tensor
     """In the loss, [n]; their mean is 1."""
     counts: Tensor
@@ -36,6 +38,7 @@ class Rows:
             items=torch.from_numpy(rows_of(item_ids, features[schema.ITEM_ID].to_numpy())),
             inputs=torch.from_numpy(to_inputs(feature_matrix(features))),
             targets=torch.from_numpy(features[schema.TARGET].to_numpy().astype(np.float32)),
+            days=torch.from_numpy(np.unique(timestamps_us(features) // US_PER_DAY, return_inverse=True)[1]),
             weights=torch.ones(features.num_rows),
             counts=torch.zeros(features.num_rows),
         )
@@ -52,6 +55,7 @@ class Rows:
             self.items[index],
             self.inputs[index],
             self.targets[index],
+            self.days[index],
             self.weights[index],
             self.counts[index],
         )

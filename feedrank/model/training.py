@@ -22,6 +22,7 @@ from feedrank.evaluation.metrics import log_loss, roc_auc
 from feedrank.features.events import Ints
 from feedrank.model.bundle import ITEM_IDS, USER_IDS
 from feedrank.model.calibration import logit_offset
+from feedrank.model.day_levels import DayLevels, leveled
 from feedrank.model.networks import Moves, Ranker, build_ranker
 from feedrank.model.pretraining import co_engagement_factors
 from feedrank.model.rows import Rows, recency_of
@@ -31,7 +32,10 @@ EVALUATION_BATCH_ROWS = 16_384
 
 
 class Epoch(BaseModel):
-    """Figures of one pass over the training rows; NaN without validation rows."""
+    """Figures of one pass over the training rows; NaN without validation rows.
+
+    The losses are those with each day's level (`day_levels.py`): how well is known what differs within a day.
+    """
 
     epoch: int
     train_loss: float
@@ -77,8 +81,8 @@ class Trainer:
     ) -> None:
         """Takes feature tables (`schema.FEATURE_TABLE`). Without validation rows all configured epochs are trained.
 
-        The mean score of the latest of both is set to their click rate. A row that is `half_life_days` older than the
-        latest one counts for half as much; without, all count alike.
+        How days differ is set aside, and the mean score of the latest of both is set to their click rate. A row that is
+        `half_life_days` older than the latest one counts for half as much; without, all count alike.
 
         Raises:
             DataError: a table is empty, has a value that is no finite number, or holds one class only.
@@ -99,7 +103,8 @@ class Trainer:
         if validation is not None:
             self.validation_rows = self._rows(validation)
             known.append((timestamps_us(validation), self.validation_rows))
-        self.latest_rows = _latest(known, rows=config.training.calibration_rows)
+        self.latest_rows = _latest(known, clicks=config.training.calibration_clicks)
+        self.levels = DayLevels(self.train_rows)
         self.ranker = build_ranker(config, num_users=len(self.user_ids), num_items=len(self.item_ids))
         self.ranker.input_mean.copy_(self.train_rows.inputs.mean(0))
         self.ranker.input_std.copy_(self.train_rows.inputs.std(0).clamp(min=1e-3))
@@ -167,6 +172,7 @@ class Trainer:
             total += self._step(batch) * len(batch)
             done = start + len(batch)
             self.on_batch(done, total / done)
+        self.levels.follow()
         validation_loss, validation_auc = self._validate()
         return Epoch(
             epoch=len(self.epochs) + 1,
@@ -180,7 +186,8 @@ class Trainer:
         """Log loss and AUC on the validation rows."""
         if self.validation_rows is None:
             return float("nan"), float("nan")
-        targets, scores = self.validation_rows.targets.numpy(), expit(self._logits(self.validation_rows))
+        targets = self.validation_rows.targets.numpy()
+        scores = expit(leveled(self._logits(self.validation_rows), self.validation_rows))
         return log_loss(targets, scores), roc_auc(targets, scores)
 
     def _step(self, batch: Rows) -> float:
@@ -188,7 +195,8 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         users = self._hide(batch.users, len(self.user_ids))
         items = self._hide(batch.items, len(self.item_ids))
-        logits = self.ranker(users, items, batch.inputs, self._moves(batch, users, items))
+        logits = self.levels.added(self.ranker(users, items, batch.inputs, self._moves(batch, users, items)), batch)
+        self.levels.note(logits, batch)
         loss = nn.functional.binary_cross_entropy_with_logits(logits, batch.targets, batch.weights)
         loss.backward()
         for optimizer in self.optimizers:
@@ -228,7 +236,7 @@ class Trainer:
         for rows in (self.train_rows, self.validation_rows):
             if rows is None:
                 continue
-            for tensor in (rows.users, rows.items, rows.inputs, rows.targets, rows.counts):
+            for tensor in (rows.users, rows.items, rows.inputs, rows.targets, rows.days, rows.counts):
                 digest.update(np.ascontiguousarray(tensor.numpy()).data)
         return digest.hexdigest()
 
@@ -241,6 +249,7 @@ class Trainer:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "shuffle": self.shuffle.get_state(),
             "torch": torch.get_rng_state(),
+            "levels": self.levels.values,
             "epochs": [epoch.model_dump() for epoch in self.epochs],
             "best": {name: torch.from_numpy(array) for name, array in self.best_arrays.items()},
         }
@@ -262,6 +271,7 @@ class Trainer:
             optimizer.load_state_dict(saved)
         self.shuffle.set_state(state["shuffle"])
         torch.set_rng_state(state["torch"])
+        self.levels.values = state["levels"]
         self.epochs = [Epoch.model_validate(epoch) for epoch in state["epochs"]]
         self.best_arrays = {name: tensor.numpy() for name, tensor in state["best"].items()}
 
@@ -315,10 +325,11 @@ def _optimizers(ranker: Ranker, config: TrainingConfig) -> list[torch.optim.Opti
     return [dense, torch.optim.SparseAdam(ranker.embedding_parameters(), lr=config.embedding_learning_rate)]
 
 
-def _latest(known: Sequence[tuple[Ints, Rows]], *, rows: int) -> list[Rows]:
-    """Of parts with their times: the last so many rows, and in any case those of the last 24 hours."""
-    times = np.sort(np.concatenate([own for own, _ in known]))
-    since = min(times[-min(rows, len(times))], times[-1] - US_PER_DAY)
+def _latest(known: Sequence[tuple[Ints, Rows]], *, clicks: int) -> list[Rows]:
+    """Of parts with their times: the last rows with so many clicks, and in any case those of the last 24 hours."""
+    clicked = np.sort(np.concatenate([own[rows.targets.numpy() == 1] for own, rows in known]))
+    last = max(own.max() for own, _ in known)
+    since = min(clicked[-min(clicks, len(clicked))], last - US_PER_DAY)
     return [part.take(torch.from_numpy(np.flatnonzero(own >= since))) for own, part in known if own.max() >= since]
 
 

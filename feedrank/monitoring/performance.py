@@ -110,15 +110,14 @@ def _interval(value: float, cluster_effects: Floats, *, confidence: float) -> Es
     return Estimate(value=value, low=value - reach, high=value + reach)
 
 
-def performance_signals(
-    metrics: Metrics, *, trained: Reference, own: Reference | None, config: PerformanceConfig
-) -> list[Signal]:
-    """Verdicts on AUC and calibration of the model that the references belong to.
+def performance_signals(metrics: Metrics, *, own: Reference | None, config: PerformanceConfig) -> list[Signal]:
+    """Verdicts on AUC and calibration of the model that the reference belongs to.
 
-    The AUC is compared with that of the model's own first days: it depends on which items are shown. A score means the
-    same whatever is shown, so the calibration is compared with that on the test split.
+    The AUC is compared with that of the model's own first days: it depends on which items are shown. A score promises
+    the same click rate whatever is shown, so the calibration needs no reference. That on the test split would be none:
+    the held-out fit was set to the click rate of the rows before, the served one to that of the latest.
     """
-    calibration = _calibration_signal(metrics, _expected(trained, config), config=config)
+    calibration = _calibration_signal(metrics, config=config)
     if own is None or "auc" not in own.info.metrics:
         collecting = _signal(
             "auc", metrics, statistic=metrics.auc.value, effect=None, threshold=config.max_auc_drop,
@@ -154,19 +153,16 @@ def _auc_signal(metrics: Metrics, expected: Metrics, *, expected_auc: float, con
     )
 
 
-def _calibration_signal(metrics: Metrics, expected: Metrics, *, config: PerformanceConfig) -> Signal:
-    ratio, expected_ratio, gap = metrics.calibration_ratio.value, expected.calibration_ratio.value, None
+def _calibration_signal(metrics: Metrics, *, config: PerformanceConfig) -> Signal:
+    ratio, gap = metrics.calibration_ratio.value, None
     status: Status = "not_enough_data"
     reason = f"not enough data: {metrics.expected_clicks:.0f} clicks expected (needs {config.min_clicks})"
-    if metrics.expected_clicks >= config.min_clicks and ratio is not None and expected_ratio:
-        relative = ratio / expected_ratio
-        gap = max(relative, 1 / max(relative, SMALLEST_RATIO)) - 1
+    if metrics.expected_clicks >= config.min_clicks and ratio is not None:
+        gap = max(ratio, 1 / max(ratio, SMALLEST_RATIO)) - 1
         # Without any click there is no variance to estimate, but then hardly any doubt either.
-        certain = not metrics.clicks or abs(ratio - expected_ratio) > _reach(
-            metrics.calibration_ratio, expected.calibration_ratio
-        )
+        certain = not metrics.clicks or abs(ratio - 1) > _reach(metrics.calibration_ratio)
         status = "drift" if gap > config.max_calibration_gap and certain else "ok"
-        reason = f"{metrics.clicks} clicks, the scores promised {metrics.expected_clicks * expected_ratio:.0f}"
+        reason = f"{metrics.clicks} clicks, the scores promised {metrics.expected_clicks:.0f}"
     return _signal(
         "calibration",
         metrics,

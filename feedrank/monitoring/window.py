@@ -79,7 +79,7 @@ def evaluate_window(
     served = served or measure(_nothing(), name=version, config=config.performance)
     signals = [
         *_drift_signals(compared, trained=reference, own=own, engine=engine, config=config),
-        *performance_signals(served, trained=reference, own=own, config=config.performance),
+        *performance_signals(served, own=own, config=config.performance),
         latency_signal(window.latency, config=config.performance),
         *feedback_signals(
             window.hours,

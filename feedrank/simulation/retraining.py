@@ -1,5 +1,5 @@
-"""The loop's retraining: `promotion/retrain.py` without the steps that a simulated day has no use for (validation of
-rows that nobody can have spoilt, baselines, plots).
+"""The loop's trainings: the bootstrap's and `promotion/retrain.py` without the steps that a simulated day has no use
+for (validation of rows that nobody can have spoilt, baselines, plots).
 
 What is held out, and the fit on all rows, are the library's.
 """
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from feedrank import stages, storage
 from feedrank.config import Config
-from feedrank.data.split import save_split
+from feedrank.data.split import save_split, split_by_time
 from feedrank.evaluation.baselines import item_ctr
 from feedrank.evaluation.evaluate import Evaluation, RocCurve, check_gates, measure
 from feedrank.features.offline import compute_features
@@ -24,12 +24,15 @@ from feedrank.registry import Registry
 from feedrank.tables import write_partitioned
 
 
-def train_and_register(interactions: pa.Table, *, folder: Path, now: datetime, config: Config) -> RegisteredModel:
+def train_and_register(
+    interactions: pa.Table, *, folder: Path, now: datetime, config: Config, first: bool = False
+) -> RegisteredModel:
     """Trains a ranker on a platform's interactions up to `now` and registers its fit on all of them.
 
+    A platform's `first` model learns from all rows and is judged on the last share of them, as the bootstrap's is.
     `folder` gets features/, model/, evaluation/ and refitted/; what was there is replaced.
     """
-    write_training_rows(interactions, output=folder / "features", now=now, config=config)
+    write_training_rows(interactions, output=folder / "features", now=now, config=config, first=first)
     stages.train_ranker(folder / "features", output=folder / "model", config=config)
     evaluation = evaluate_alone(folder, config=config)
     stages.refit_ranker(folder / "model", folder / "features", output=folder / "refitted", gates=config.model.gates)
@@ -38,13 +41,19 @@ def train_and_register(interactions: pa.Table, *, folder: Path, now: datetime, c
     )
 
 
-def write_training_rows(interactions: pa.Table, *, output: Path, now: datetime, config: Config) -> None:
-    """Writes what `stages.train_ranker` reads: recent and replayed rows, their split, and the snapshot as of `now`."""
-    features = compute_features(interactions, config=config.data.features)
-    rows = chosen_rows(features, window=config.monitoring.retraining, seed=config.model.training.seed)
+def write_training_rows(
+    interactions: pa.Table, *, output: Path, now: datetime, config: Config, first: bool = False
+) -> None:
+    """Writes what `stages.train_ranker` reads: the rows, their split, and the snapshot as of `now`."""
+    rows = compute_features(interactions, config=config.data.features)
+    if first:
+        split = split_by_time(rows, config=config.data.split)
+    else:
+        rows = chosen_rows(rows, window=config.monitoring.retraining, seed=config.model.training.seed)
+        split = split_window(rows, config=config)
     with storage.new_directory(output) as fresh:
         write_partitioned(rows, fresh)
-        save_split(split_window(rows, config=config), fresh)
+        save_split(split, fresh)
         (fresh / SNAPSHOT_FOLDER).mkdir()
         snapshot = take_snapshot(interactions, cutoff=now, config=config.data.features)
         save_snapshot(snapshot, fresh / SNAPSHOT_FOLDER)

@@ -132,7 +132,8 @@ class Simulation:
         """The first model of a platform, on its whole history."""
         folder = self.output / name
         config = platform_config(self.settings, folder=folder, url="")
-        return train_and_register(past.interactions(), folder=folder / "first", now=now, config=config).model_version
+        model = train_and_register(past.interactions(), folder=folder / "first", now=now, config=config, first=True)
+        return model.model_version
 
     def _policies(self, past: Trajectory, predictor: Predictor) -> dict[PolicyName, Policy]:
         """Those of the configuration that begin with the first live day; the informed one begins with the shift."""

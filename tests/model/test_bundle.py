@@ -132,6 +132,15 @@ def test_a_model_of_another_feature_schema_is_refused_with_both_fingerprints(bun
     assert FeatureConfig().fingerprint in message
 
 
+def test_a_model_of_a_release_with_a_setting_that_is_gone_is_served(bundle):
+    path = bundle / CONFIG_FILE
+    config = json.loads(path.read_text())
+    config["training"]["calibration_rows"] = 10_000
+    path.write_text(json.dumps(config))
+    seal(bundle)
+    assert load_bundle(bundle).config.training == small_model().training
+
+
 def test_a_model_of_another_freshness_than_its_snapshot_is_refused_with_both(bundle):
     trained = load_bundle(bundle).metadata
     for freshness in ("live", "unknown"):

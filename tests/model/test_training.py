@@ -73,7 +73,7 @@ def test_the_mean_score_of_rows_that_training_has_not_seen_is_about_the_click_ra
     train, validation, test = split_features()
     known = pa.concat_tables([train, validation])
 
-    config = small_model(model_type, training={"calibration_rows": known.num_rows})
+    config = small_model(model_type, training={"calibration_clicks": known.num_rows})
     trained = Trainer(config, train=train if validated else known, validation=validation if validated else None).run()
 
     rate = known[schema.TARGET].to_numpy().mean()
@@ -288,6 +288,6 @@ def test_a_ranker_is_calibrated_on_validation_rows_alone_where_all_of_the_latest
     day_before = timestamps_us(validation).min() - 2 * US_PER_DAY
     early = train.filter(pa.array(timestamps_us(train) < day_before))
     late = validation.filter(pa.array(timestamps_us(validation) > timestamps_us(validation).max() - US_PER_DAY))
-    trained = Trainer(small_model(training={"calibration_rows": 10}), train=early, validation=late).run()
+    trained = Trainer(small_model(training={"calibration_clicks": 1}), train=early, validation=late).run()
     rate = late[schema.TARGET].to_numpy().mean()
     assert scored(trained, late, "two_tower").mean() == pytest.approx(rate, rel=0.02)

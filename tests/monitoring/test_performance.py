@@ -33,7 +33,7 @@ def shown(*, rows: int = 5_000, seed: int = 0, click_factor: float = 1.0, random
 
 def verdicts(rows: Shown, reference: Reference) -> dict[str, Signal]:
     metrics = measure(rows, name="v1", config=CONFIG.performance)
-    signals = performance_signals(metrics, trained=reference, own=reference, config=CONFIG.performance)
+    signals = performance_signals(metrics, own=reference, config=CONFIG.performance)
     return {signal.name: signal for signal in signals}
 
 

@@ -20,10 +20,7 @@ from feedrank.scoring import Scorer
 from feedrank.tables import US_PER_DAY, read_partitioned, timestamps_us
 
 WORLD = GeneratorConfig(num_users=600, num_items=1_500, num_interactions=60_000, end_date=date(2024, 2, 29))
-CONFIG = Config(
-    model=small_model(training={"calibration_rows": 5_000}),  # a size, as those of the world
-    data=DataConfig(generator=WORLD),
-)
+CONFIG = Config(model=small_model(), data=DataConfig(generator=WORLD))
 
 
 @dataclass(frozen=True)
