@@ -176,6 +176,9 @@ class RetrainingConfig(Section):
     """When a retraining starts, and what it trains on."""
 
     cool_down_hours: float = Field(default=24.0, ge=0, description="pause between the starts of two retrainings")
+    follow_up_days: float = Field(
+        default=7.0, ge=0, description="so long after an alarm a retraining starts after each cool-down"
+    )
     lease_hours: float = Field(default=6.0, gt=0, description="a retraining that has not ended by then counts as dead")
     cron_job: str = Field(default="", description="of this pod's namespace, whose Job a triggered retraining is")
     recent_days: int = Field(default=90, ge=1)

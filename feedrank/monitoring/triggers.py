@@ -54,6 +54,8 @@ class Event(BaseModel):
     request_id: str
     at: datetime
     reasons: list[str] = []
+    alarm: bool = False
+    """Whether the reasons are alarms of the monitor."""
     refused_because: str = ""
     outcome: str = ""
 
@@ -67,12 +69,15 @@ class RetrainingLog:
         self._run = directory / "retraining.run"
         self._config = config
 
-    def decide(self, reasons: Sequence[str], *, now: datetime, force: bool = False, who: str = "") -> TriggerDecision:
+    def decide(
+        self, reasons: Sequence[str], *, now: datetime, alarm: bool = False, force: bool = False, who: str = ""
+    ) -> TriggerDecision:
         """Decides on a retraining and records it; without a reason nothing is recorded.
 
         Args:
             reasons: what speaks for it.
             now: the present time.
+            alarm: the reasons are alarms.
             force: a person wants it within the cool-down, too; still not beside one that runs.
             who: their name; with `force` they answer for a training on broken feedback.
 
@@ -97,10 +102,24 @@ class RetrainingLog:
                     request_id=decision.request_id,
                     at=now,
                     reasons=decision.reasons,
+                    alarm=alarm,
                     refused_because=obstacle,
                 )
             )
         return decision.model_copy(update={"start": not obstacle, "refused_because": obstacle})
+
+    def follow_up(self, *, now: datetime) -> TriggerDecision:
+        """Decides on one more retraining after an alarm, on the rows that have come in since; one each cool-down.
+
+        What a first one learns of a shift is a day of it. Where none is due nothing is recorded.
+        """
+        with self._locked():
+            alarms = [event for event in self.events() if event.alarm]
+        recent = alarms and now - alarms[-1].at < timedelta(days=self._config.follow_up_days)
+        if not recent or self.under_way(now) or self._cooling_down(now):
+            return self.decide([], now=now)
+        alarm = alarms[-1]
+        return self.decide([f"newer rows since the alarm of {alarm.at:%F %H:%M} UTC: {alarm.reasons[0]}"], now=now)
 
     def note_feedback(self, broken: str, *, now: datetime) -> None:
         """Records what is wrong with the feedback, "" if nothing is; until that changes no retraining starts."""

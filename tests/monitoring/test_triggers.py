@@ -48,6 +48,24 @@ def test_after_its_end_the_cool_down_counts_from_its_start(log: RetrainingLog) -
     assert log.decide(["b"], now=NOW + 24 * HOUR).start
 
 
+def test_after_an_alarm_a_retraining_follows_each_cool_down_for_a_week_and_then_none(log: RetrainingLog) -> None:
+    alarm, started = log.decide(["the scores drifted"], now=NOW, alarm=True), []
+    log.finish(alarm.request_id, outcome="succeeded", now=NOW + HOUR)
+    for hour in range(3, 12 * 24, 3):
+        decision = log.follow_up(now=NOW + hour * HOUR)
+        if decision.start:
+            started.append(hour)
+            assert decision.reasons == ["newer rows since the alarm of 2024-03-01 04:00 UTC: the scores drifted"]
+            log.finish(decision.request_id, outcome="succeeded", now=NOW + (hour + 1) * HOUR)
+    assert started == [24 * day for day in range(1, 7)]
+    assert {event.event for event in log.events()} == {"requested", "finished"}, "what is not due is not recorded"
+
+
+def test_nothing_follows_a_retraining_that_was_scheduled_or_asked_for(log: RetrainingLog) -> None:
+    log.decide(["it was scheduled"], now=NOW)
+    assert not log.follow_up(now=NOW + 24 * HOUR).reasons
+
+
 def test_a_person_need_not_wait_for_the_cool_down_but_for_the_one_that_runs(log: RetrainingLog) -> None:
     first = log.decide(["a"], now=NOW)
     assert "runs since" in log.decide(["b"], now=NOW + HOUR, force=True).refused_because
