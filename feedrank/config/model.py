@@ -54,6 +54,12 @@ class TrainingConfig(Section):
         lt=1,
         description="share of ids hidden in training, to learn the default for unknown ones",
     )
+    mixed_weekday_rate: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="share of training rows that get another row's weekday, which by itself is worth nothing then",
+    )
     seed: int = 42
 
 

@@ -4,6 +4,9 @@ The click rate of a feed moves from one day to the next: tastes shift, another r
 a ranker takes what stands still within a day (the weekday, and what grows with time) for the reason: after one bad
 Friday it expects little of Fridays only. With a level of each day it learns from the differences within days, and its
 own level is that of the latest rows (`calibration.py`). Source: the within estimator, Mundlak, Econometrica 46, 1978.
+
+Beside levels, nothing tells what a weekday by itself is worth, and the network would keep what it began with. So some
+training rows get another row's weekday: it becomes worth nothing, and what it is worth to whom can still be learnt.
 """
 
 import numpy as np
@@ -11,9 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from feedrank import schema
 from feedrank.model.calibration import logit_offset
+from feedrank.model.inputs import INPUT_COLUMNS
 from feedrank.model.rows import Rows
 
+WEEKDAY = INPUT_COLUMNS[schema.DAY_OF_WEEK]
 MIN_INFORMATION = 1.0
 """Of a step; a day of few rows moves little."""
 
@@ -45,6 +51,15 @@ class DayLevels:
 
     def _forget(self) -> None:
         self._missed, self._information = torch.zeros_like(self.values), torch.zeros_like(self.values)
+
+
+def with_mixed_weekdays(inputs: Tensor, *, rate: float, generator: torch.Generator) -> Tensor:
+    """The inputs [n, F] with a random share `rate` of the rows' weekdays taken from other rows."""
+    mixed = torch.rand(len(inputs), generator=generator) < rate
+    others = inputs[torch.randperm(len(inputs), generator=generator), WEEKDAY]
+    changed = inputs.clone()
+    changed[mixed, WEEKDAY] = others[mixed]
+    return changed
 
 
 def leveled(logits: NDArray[np.float64], rows: Rows) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ from feedrank.evaluation.metrics import log_loss, roc_auc
 from feedrank.features.events import Ints
 from feedrank.model.bundle import ITEM_IDS, USER_IDS
 from feedrank.model.calibration import logit_offset
-from feedrank.model.day_levels import DayLevels, leveled
+from feedrank.model.day_levels import DayLevels, leveled, with_mixed_weekdays
 from feedrank.model.networks import Moves, Ranker, build_ranker
 from feedrank.model.pretraining import co_engagement_factors
 from feedrank.model.rows import Rows, recency_of
@@ -195,7 +195,8 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         users = self._hide(batch.users, len(self.user_ids))
         items = self._hide(batch.items, len(self.item_ids))
-        logits = self.levels.added(self.ranker(users, items, batch.inputs, self._moves(batch, users, items)), batch)
+        inputs = with_mixed_weekdays(batch.inputs, rate=self.config.training.mixed_weekday_rate, generator=self.shuffle)
+        logits = self.levels.added(self.ranker(users, items, inputs, self._moves(batch, users, items)), batch)
         self.levels.note(logits, batch)
         loss = nn.functional.binary_cross_entropy_with_logits(logits, batch.targets, batch.weights)
         loss.backward()
