@@ -7,11 +7,15 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
+from test_faults import wait_for
 
+from feedrank.client import request_body
 from manifests.render import ROOT
 from pipelines.kind_cluster import CONTEXT, Cluster
 from pipelines.kind_demo import KindDemoSummary
@@ -104,3 +108,31 @@ def test_held_days_are_accepted_from_a_laptop_and_by_the_line_for_kubectl(cluste
     said = cluster.wait_for_job("accept-now")
     assert f"{by_kubectl} accepted by on-call" in said and "the collector was down" in said
     assert not days_held_by_the_etl(cluster)
+
+
+MOST_ACTIVE_USER = """
+import pyarrow.compute as pc
+from feedrank import delta
+users = delta.open_table("/data/interactions").dataset().to_table(columns=["user_id"])["user_id"]
+print(pc.mode(users)[0]["mode"])
+"""
+
+
+def test_a_person_is_erased_from_a_laptop_and_the_line_for_kubectl_finds_nothing_left(
+    cluster: Cluster, url: str, logged_rows: Callable[[Cluster, int], int]
+) -> None:
+    user = int(cluster.run_job("user", cron_job="retraining", command=["python", "-c", MOST_ACTIVE_USER]))
+    body = request_body(user, list(range(10)), device=None, timestamp=datetime.now(UTC))
+    assert httpx.post(f"{url}/predict", json=body).status_code == 200
+    wait_for(lambda: logged_rows(cluster, user) > 0, "the prediction is in the log")
+
+    line = line_of_the_runbook("feedrank erase").replace("CONTEXT", CONTEXT).replace("user-abc", str(user))
+    done = run_feedrank(shlex.split(line)[1:])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not logged_rows(cluster, user)
+
+    cluster.kubectl("delete", "job", "verify-now", "--ignore-not-found")
+    line = line_of_the_runbook("kubectl create job --from=cronjob/feedrank-erase verify-now")
+    run(cluster, line.replace("user-abc", str(user)))
+    cluster.wait_for_job("verify-now")
+    assert httpx.post(f"{url}/predict", json=body).status_code == 200
