@@ -8,6 +8,7 @@ from feedrank.config import Config
 from feedrank.config.monitoring import MonitoringConfig, RetrainingConfig
 from feedrank.config.simulation import AudienceConfig, SimulationConfig
 from feedrank.data.generator import World
+from feedrank.data.split import load_split
 from feedrank.simulation.audience import Audience
 from feedrank.simulation.policies import RandomPolicy
 from feedrank.simulation.retraining import write_training_rows
@@ -46,3 +47,11 @@ def test_a_retraining_learns_from_recent_days_and_a_replay_of_the_same_users(pla
     assert 0.2 < 1 - recent.mean() < 0.6
     users = rows[schema.USER_ID].to_numpy()
     assert np.isin(users[~recent], users[recent]).any()
+
+
+def test_a_first_model_learns_from_all_rows_and_is_judged_on_the_last_share(platform: Trajectory, tmp_path) -> None:
+    config, now = Config(), midnight(platform.world, DAYS)
+    write_training_rows(platform.interactions(), output=tmp_path / "f", now=now, config=config, first=True)
+    rows, split = read_partitioned(tmp_path / "f").num_rows, load_split(tmp_path / "f")
+    assert rows == platform.interactions().num_rows
+    assert split.test.rows / rows == pytest.approx(config.data.split.test, abs=0.01)
