@@ -16,6 +16,7 @@ import pytest
 from test_faults import wait_for
 
 from feedrank.client import request_body
+from feedrank.errors import FeedrankError
 from manifests.render import ROOT
 from pipelines.kind_cluster import CONTEXT, Cluster
 from pipelines.kind_demo import KindDemoSummary
@@ -118,7 +119,7 @@ print(pc.mode(users)[0]["mode"])
 """
 
 
-def test_a_person_is_erased_from_a_laptop_and_the_line_for_kubectl_finds_nothing_left(
+def test_a_person_is_erased_from_a_laptop_and_the_line_for_kubectl_finds_only_what_is_not_ours(
     cluster: Cluster, url: str, logged_rows: Callable[[Cluster, int], int]
 ) -> None:
     user = int(cluster.run_job("user", cron_job="retraining", command=["python", "-c", MOST_ACTIVE_USER]))
@@ -134,5 +135,8 @@ def test_a_person_is_erased_from_a_laptop_and_the_line_for_kubectl_finds_nothing
     cluster.kubectl("delete", "job", "verify-now", "--ignore-not-found")
     line = line_of_the_runbook("kubectl create job --from=cronjob/feedrank-erase verify-now")
     run(cluster, line.replace("user-abc", str(user)))
-    cluster.wait_for_job("verify-now")
+    with pytest.raises(FeedrankError, match="job verify-now failed"):
+        cluster.wait_for_job("verify-now")
+    found = [line for line in cluster.kubectl("logs", "job/verify-now").splitlines() if "still found" in line]
+    assert found and all(re.search(r": /data/(world|arrived)/.* \(not ours: erase it there\)$", line) for line in found)
     assert httpx.post(f"{url}/predict", json=body).status_code == 200
