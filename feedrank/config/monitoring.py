@@ -175,7 +175,7 @@ class AlertConfig(Section):
 class RetrainingConfig(Section):
     """When a retraining starts, and what it trains on."""
 
-    cool_down_hours: float = Field(default=24.0, ge=0, description="pause between the starts of two retrainings")
+    cool_down_hours: float = Field(default=23.0, ge=0, description="pause between the starts of two retrainings")
     follow_up_days: float = Field(
         default=7.0, ge=0, description="so long after an alarm a retraining starts after each cool-down"
     )

@@ -49,7 +49,7 @@ class HoldOutConfig(Section):
     """The latest rows of a retraining, which judge it; the served model is fitted again on all rows."""
 
     hours: float = Field(default=6.0, gt=0, description="that gates and comparison judge, or more until there are")
-    min_clicks: int = Field(default=200, ge=1, description="so many clicks, and")
+    min_clicks: int = Field(default=100, ge=1, description="so many clicks, and")
     min_users: int = Field(default=30, ge=1, description="users with enough impressions for the @10 metrics,")
     max_share: float = Field(default=0.2, gt=0, lt=0.5, description="but at most this share of the rows")
     validation_share: float = Field(

@@ -192,7 +192,7 @@ def _trigger(
     reasons = [alarm.reason for alarm in alarms if alarm.active and alarm.kind in RETRAINING_KINDS]
     broken = [alarm.reason for alarm in alarms if alarm.active and alarm.kind == "feedback"]
     record.note_feedback("; ".join(broken), now=now)
-    decision = record.decide(reasons, now=now, alarm=True) if reasons else record.follow_up(now=now)
+    decision = record.decide(reasons, now=now, cause="alarm") if reasons else record.follow_up(now=now)
     if not decision.start or start is None:
         return decision, []
     try:

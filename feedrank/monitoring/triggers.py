@@ -9,7 +9,7 @@ it, one on a cluster has a lease that runs out.
 import contextlib
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -45,6 +45,10 @@ def given_trigger() -> TriggerDecision | None:
         raise ConfigError(f"{TRIGGER_ENV}: no decision of a monitor ({error}); unset it") from error
 
 
+Cause = Literal["asked", "alarm", "follow_up"]
+"""Of a retraining: a schedule or a person, alarms, or alarms of some days ago."""
+
+
 class Event(BaseModel):
     """One line of the record."""
 
@@ -54,8 +58,7 @@ class Event(BaseModel):
     request_id: str
     at: datetime
     reasons: list[str] = []
-    alarm: bool = False
-    """Whether the reasons are alarms of the monitor."""
+    cause: Cause = "asked"
     refused_because: str = ""
     outcome: str = ""
 
@@ -70,14 +73,14 @@ class RetrainingLog:
         self._config = config
 
     def decide(
-        self, reasons: Sequence[str], *, now: datetime, alarm: bool = False, force: bool = False, who: str = ""
+        self, reasons: Sequence[str], *, now: datetime, cause: Cause = "asked", force: bool = False, who: str = ""
     ) -> TriggerDecision:
         """Decides on a retraining and records it; without a reason nothing is recorded.
 
         Args:
             reasons: what speaks for it.
             now: the present time.
-            alarm: the reasons are alarms.
+            cause: what the reasons are.
             force: a person wants it within the cool-down, too; still not beside one that runs.
             who: their name; with `force` they answer for a training on broken feedback.
 
@@ -93,7 +96,7 @@ class RetrainingLog:
             obstacle = (
                 self.under_way(now)
                 or ("" if force and who else self._broken_feedback())
-                or ("" if force else self._cooling_down(now))
+                or ("" if force else self._cooling_down(now, cause=cause))
             )
             event: Literal["requested", "refused"] = "refused" if obstacle else "requested"
             self._append(
@@ -102,7 +105,7 @@ class RetrainingLog:
                     request_id=decision.request_id,
                     at=now,
                     reasons=decision.reasons,
-                    alarm=alarm,
+                    cause=cause,
                     refused_because=obstacle,
                 )
             )
@@ -114,12 +117,12 @@ class RetrainingLog:
         What a first one learns of a shift is a day of it. Where none is due nothing is recorded.
         """
         with self._locked():
-            alarms = [event for event in self.events() if event.alarm]
+            alarms = [event for event in self.events() if event.cause == "alarm"]
         recent = alarms and now - alarms[-1].at < timedelta(days=self._config.follow_up_days)
-        if not recent or self.under_way(now) or self._cooling_down(now):
+        if not recent or self.under_way(now) or self._cooling_down(now, cause="follow_up"):
             return self.decide([], now=now)
-        alarm = alarms[-1]
-        return self.decide([f"newer rows since the alarm of {alarm.at:%F %H:%M} UTC: {alarm.reasons[0]}"], now=now)
+        why = f"newer rows since the alarm of {alarms[-1].at:%F %H:%M} UTC: {alarms[-1].reasons[0]}"
+        return self.decide([why], now=now, cause="follow_up")
 
     def note_feedback(self, broken: str, *, now: datetime) -> None:
         """Records what is wrong with the feedback, "" if nothing is; until that changes no retraining starts."""
@@ -199,8 +202,11 @@ class RetrainingLog:
             "`feedrank retrain --force --who NAME` trains all the same"
         )
 
-    def _cooling_down(self, now: datetime) -> str:
-        hours, started = self._config.cool_down_hours, self._last_start()
+    def _cooling_down(self, now: datetime, *, cause: Cause) -> str:
+        """A follow-up waits for all others; nothing else waits for a follow-up, which answers earlier alarms."""
+        others: tuple[Cause, ...] = ("asked", "alarm")
+        causes = (*others, cause) if cause == "follow_up" else others
+        hours, started = self._config.cool_down_hours, self._last_start(causes)
         if started is None or now - started >= timedelta(hours=hours):
             return ""
         return (
@@ -208,10 +214,10 @@ class RetrainingLog:
             "`feedrank retrain --force` does not wait"
         )
 
-    def _last_start(self) -> datetime | None:
+    def _last_start(self, causes: Collection[Cause]) -> datetime | None:
         events = self.events()
         failed = {event.request_id for event in events if event.outcome == NOT_STARTED}
-        starts = [e.at for e in events if e.event == "requested" and e.request_id not in failed]
+        starts = [e.at for e in events if e.event == "requested" and e.cause in causes and e.request_id not in failed]
         return max(starts, default=None)
 
     def _bury_crashed(self, now: datetime) -> None:

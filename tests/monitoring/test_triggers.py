@@ -49,7 +49,7 @@ def test_after_its_end_the_cool_down_counts_from_its_start(log: RetrainingLog) -
 
 
 def test_after_an_alarm_a_retraining_follows_each_cool_down_for_a_week_and_then_none(log: RetrainingLog) -> None:
-    alarm, started = log.decide(["the scores drifted"], now=NOW, alarm=True), []
+    alarm, started = log.decide(["the scores drifted"], now=NOW, cause="alarm"), []
     log.finish(alarm.request_id, outcome="succeeded", now=NOW + HOUR)
     for hour in range(3, 12 * 24, 3):
         decision = log.follow_up(now=NOW + hour * HOUR)
@@ -59,6 +59,15 @@ def test_after_an_alarm_a_retraining_follows_each_cool_down_for_a_week_and_then_
             log.finish(decision.request_id, outcome="succeeded", now=NOW + (hour + 1) * HOUR)
     assert started == [24 * day for day in range(1, 7)]
     assert {event.event for event in log.events()} == {"requested", "finished"}, "what is not due is not recorded"
+
+
+def test_an_alarm_does_not_wait_for_what_follows_an_earlier_one(log: RetrainingLog) -> None:
+    first = log.decide(["the scores drifted"], now=NOW, cause="alarm")
+    log.finish(first.request_id, outcome="succeeded", now=NOW + HOUR)
+    following = log.follow_up(now=NOW + 36 * HOUR)
+    log.finish(following.request_id, outcome="succeeded", now=NOW + 37 * HOUR)
+    assert following.start
+    assert log.decide(["fewer clicks than promised"], now=NOW + 48 * HOUR, cause="alarm").start
 
 
 def test_nothing_follows_a_retraining_that_was_scheduled_or_asked_for(log: RetrainingLog) -> None:
