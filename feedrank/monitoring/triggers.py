@@ -9,7 +9,7 @@ it, one on a cluster has a lease that runs out.
 import contextlib
 import os
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -204,9 +204,8 @@ class RetrainingLog:
 
     def _cooling_down(self, now: datetime, *, cause: Cause) -> str:
         """A follow-up waits for all others; nothing else waits for a follow-up, which answers earlier alarms."""
-        others: tuple[Cause, ...] = ("asked", "alarm")
-        causes = (*others, cause) if cause == "follow_up" else others
-        hours, started = self._config.cool_down_hours, self._last_start(causes)
+        hours = self._config.cool_down_hours
+        started = self._last_start(with_follow_ups=cause == "follow_up")
         if started is None or now - started >= timedelta(hours=hours):
             return ""
         return (
@@ -214,11 +213,11 @@ class RetrainingLog:
             "`feedrank retrain --force` does not wait"
         )
 
-    def _last_start(self, causes: Collection[Cause]) -> datetime | None:
+    def _last_start(self, *, with_follow_ups: bool) -> datetime | None:
         events = self.events()
         failed = {event.request_id for event in events if event.outcome == NOT_STARTED}
-        starts = [e.at for e in events if e.event == "requested" and e.cause in causes and e.request_id not in failed]
-        return max(starts, default=None)
+        requests = [e for e in events if e.event == "requested" and e.request_id not in failed]
+        return max((e.at for e in requests if with_follow_ups or e.cause != "follow_up"), default=None)
 
     def _bury_crashed(self, now: datetime) -> None:
         """Records the end of a local retraining whose process is gone: it began, but nobody holds its lock."""
