@@ -27,7 +27,7 @@ def promote(
 
     from feedrank.config import load_config
     from feedrank.monitoring.results import TriggerDecision
-    from feedrank.monitoring.triggers import RetrainingLog
+    from feedrank.monitoring.triggers import SUCCEEDED, RetrainingLog
     from feedrank.promotion.retrain import promote_if_better
     from feedrank.promotion.served import configured_promoter
     from feedrank.task_log import say, task
@@ -48,7 +48,7 @@ def promote(
             now=datetime.now(UTC),
         )
         record = RetrainingLog(Path(monitoring_directory), config=config.monitoring.retraining)
-        record.finish(request.request_id, outcome="succeeded", now=datetime.now(UTC))
+        record.finish(request.request_id, outcome=SUCCEEDED, now=datetime.now(UTC))
         Path(decision.path).write_text(result.decision.markdown(), encoding="utf-8")
         if result.decision.gain is not None:
             comparison_metrics.log_metric("auc_gain", result.decision.gain.auc.estimate)

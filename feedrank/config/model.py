@@ -77,7 +77,7 @@ class Gates(Section):
         default=0.01, ge=0, description="of the fit on all rows over the evaluated one, on the test rows"
     )
     max_refit_bias: float = Field(
-        default=0.3, ge=0, description="of the fit on all rows: mean score off click rate and evaluated mean score"
+        default=0.5, ge=0, description="of the fit on all rows: mean score off click rate and evaluated mean score"
     )
 
 

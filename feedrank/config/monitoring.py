@@ -94,9 +94,9 @@ class DriftConfig(Section):
 class PerformanceConfig(Section):
     """When the served model counts as worse than it was."""
 
-    max_auc_drop: float = Field(default=0.05, gt=0, lt=1, description="relative to the AUC on the test split")
+    max_auc_drop: float = Field(default=0.05, gt=0, lt=1, description="relative to the AUC of the model's first days")
     max_calibration_gap: float = Field(
-        default=0.3, gt=0, description="of clicks and the sum of the scores, relative to the smaller"
+        default=0.5, gt=0, description="of clicks and the sum of the scores, relative to the smaller"
     )
     min_clicks: int = Field(default=50, ge=1, description="fewer clicks give no verdict on AUC and calibration")
     confidence: float = Field(default=0.99, gt=0, lt=1, description="of all intervals; verdicts look outside of them")
@@ -167,6 +167,9 @@ class AlertConfig(Section):
     remind_days: float = Field(
         default=7.0, gt=0, description="nor one that retrainings answer, as long as it goes on without a break"
     )
+    break_hours: float = Field(
+        default=48.0, gt=0, description="shorter ones are none: on its first day a new champion is judged less"
+    )
     attempts: int = Field(default=3, ge=1)
     backoff_seconds: float = Field(default=2.0, ge=0, description="pause after the first failure; doubles each time")
     timeout_seconds: float = Field(default=10.0, gt=0, description="of one attempt, from connect to answer")
@@ -175,9 +178,9 @@ class AlertConfig(Section):
 class RetrainingConfig(Section):
     """When a retraining starts, and what it trains on."""
 
-    cool_down_hours: float = Field(default=23.0, ge=0, description="pause between the starts of two retrainings")
+    cool_down_hours: float = Field(default=12.0, ge=0, description="pause between the starts of two retrainings")
     follow_up_days: float = Field(
-        default=7.0, ge=0, description="so long after an alarm a retraining starts after each cool-down"
+        default=7.0, ge=0, description="so long after an alarm a retraining starts with each delivery of feedback"
     )
     lease_hours: float = Field(default=6.0, gt=0, description="a retraining that has not ended by then counts as dead")
     cron_job: str = Field(default="", description="of this pod's namespace, whose Job a triggered retraining is")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from feedrank import schema
-from feedrank.model.calibration import logit_offset
+from feedrank.model.calibration import logit_offset, smoothed_rate
 from feedrank.model.inputs import INPUT_COLUMNS
 from feedrank.model.rows import Rows
 
@@ -31,7 +31,7 @@ class DayLevels:
         """Begins with the click rates."""
         shown = torch.bincount(rows.days).double()
         clicked = torch.bincount(rows.days, rows.targets.double())
-        self.values = torch.logit((clicked + 0.5) / (shown + 1)).float()
+        self.values = torch.logit(smoothed_rate(clicked, shown)).float()
         self._forget()
 
     def added(self, logits: Tensor, rows: Rows) -> Tensor:

@@ -103,10 +103,14 @@ class Alerter:
     def _cool_down(self) -> timedelta:
         return timedelta(minutes=self._config.cool_down_minutes)
 
+    @property
+    def _break(self) -> timedelta:
+        return timedelta(hours=self._config.break_hours)
+
     def _is_due(self, alert: Alert, last: _Sent | None, *, now: datetime) -> bool:
         if last is None:
             return True
-        goes_on = alert.answered and now - last.seen_at < self._cool_down
+        goes_on = alert.answered and now - last.seen_at < self._break
         pause = timedelta(days=self._config.remind_days) if goes_on else self._cool_down
         return now - last.sent_at >= pause
 
@@ -157,5 +161,6 @@ class Alerter:
             return {}
 
     def _write_state(self, known: dict[str, _Sent], *, now: datetime) -> None:
-        recent = {key: sent for key, sent in sorted(known.items()) if now - sent.seen_at <= self._cool_down}
+        longest = max(self._cool_down, self._break)
+        recent = {key: sent for key, sent in sorted(known.items()) if now - sent.seen_at <= longest}
         storage.write_text(self._state_path, _STATE.dump_json(recent, indent=2).decode())

@@ -149,7 +149,9 @@ def _judge(
     ]
     quality = histories.latest_verdicts(history, model_version=version, kind="performance")
     headline = _headline(finding(alarms, windows[-1], quality=quality), windows[-1], config)
-    trigger, warnings = _trigger(alarms, output=output, config=config, now=now, start=start_retraining)
+    trigger, warnings = _trigger(
+        alarms, feedback_until=arrivals.latest_feedback, output=output, config=config, now=now, start=start_retraining
+    )
     alerts = [_alert(alarm, version=version) for alarm in alarms]
     alerts += [Alert(key="retraining", text=warning) for warning in warnings]
     alerts += day_alerts(sources.feedback, since=now - timedelta(hours=config.window.hours))
@@ -182,6 +184,7 @@ def _alert(alarm: Alarm, *, version: str) -> Alert:
 def _trigger(
     alarms: Sequence[Alarm],
     *,
+    feedback_until: datetime | None,
     output: Path,
     config: MonitoringConfig,
     now: datetime,
@@ -192,7 +195,11 @@ def _trigger(
     reasons = [alarm.reason for alarm in alarms if alarm.active and alarm.kind in RETRAINING_KINDS]
     broken = [alarm.reason for alarm in alarms if alarm.active and alarm.kind == "feedback"]
     record.note_feedback("; ".join(broken), now=now)
-    decision = record.decide(reasons, now=now, cause="alarm") if reasons else record.follow_up(now=now)
+    decision = (
+        record.decide(reasons, now=now, cause="alarm", feedback_until=feedback_until)
+        if reasons
+        else record.follow_up(now=now, feedback_until=feedback_until)
+    )
     if not decision.start or start is None:
         return decision, []
     try:

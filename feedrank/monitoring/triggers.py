@@ -25,6 +25,7 @@ from feedrank.storage import exclusive
 
 FILE = "retraining.jsonl"
 LOCK_TIMEOUT_SECONDS = 10.0
+SUCCEEDED = "succeeded"
 NOT_STARTED = "not started"
 """Outcome of a request whose start failed; it doesn't count for the cool-down."""
 
@@ -59,6 +60,8 @@ class Event(BaseModel):
     at: datetime
     reasons: list[str] = []
     cause: Cause = "asked"
+    feedback_until: datetime | None = None
+    """How far the feedback reached, if the monitor asked."""
     refused_because: str = ""
     outcome: str = ""
 
@@ -73,7 +76,14 @@ class RetrainingLog:
         self._config = config
 
     def decide(
-        self, reasons: Sequence[str], *, now: datetime, cause: Cause = "asked", force: bool = False, who: str = ""
+        self,
+        reasons: Sequence[str],
+        *,
+        now: datetime,
+        cause: Cause = "asked",
+        feedback_until: datetime | None = None,
+        force: bool = False,
+        who: str = "",
     ) -> TriggerDecision:
         """Decides on a retraining and records it; without a reason nothing is recorded.
 
@@ -81,6 +91,7 @@ class RetrainingLog:
             reasons: what speaks for it.
             now: the present time.
             cause: what the reasons are.
+            feedback_until: how far the feedback reaches; an earlier retraining that had all of it is not repeated.
             force: a person wants it within the cool-down, too; still not beside one that runs.
             who: their name; with `force` they answer for a training on broken feedback.
 
@@ -96,7 +107,7 @@ class RetrainingLog:
             obstacle = (
                 self.under_way(now)
                 or ("" if force and who else self._broken_feedback())
-                or ("" if force else self._cooling_down(now, cause=cause))
+                or ("" if force else self._cooling_down(now, cause=cause) or self._nothing_new(feedback_until))
             )
             event: Literal["requested", "refused"] = "refused" if obstacle else "requested"
             self._append(
@@ -106,23 +117,25 @@ class RetrainingLog:
                     at=now,
                     reasons=decision.reasons,
                     cause=cause,
+                    feedback_until=feedback_until,
                     refused_because=obstacle,
                 )
             )
         return decision.model_copy(update={"start": not obstacle, "refused_because": obstacle})
 
-    def follow_up(self, *, now: datetime) -> TriggerDecision:
-        """Decides on one more retraining after an alarm, on the rows that have come in since; one each cool-down.
+    def follow_up(self, *, now: datetime, feedback_until: datetime | None = None) -> TriggerDecision:
+        """Decides on one more retraining after an alarm: once new feedback has come, and the cool-down is over.
 
         What a first one learns of a shift is a day of it. Where none is due nothing is recorded.
         """
         with self._locked():
             alarms = [event for event in self.events() if event.cause == "alarm"]
         recent = alarms and now - alarms[-1].at < timedelta(days=self._config.follow_up_days)
-        if not recent or self.under_way(now) or self._cooling_down(now, cause="follow_up"):
+        waits = self.under_way(now) or self._cooling_down(now, cause="follow_up") or self._nothing_new(feedback_until)
+        if not recent or waits:
             return self.decide([], now=now)
         why = f"newer rows since the alarm of {alarms[-1].at:%F %H:%M} UTC: {alarms[-1].reasons[0]}"
-        return self.decide([why], now=now, cause="follow_up")
+        return self.decide([why], now=now, cause="follow_up", feedback_until=feedback_until)
 
     def note_feedback(self, broken: str, *, now: datetime) -> None:
         """Records what is wrong with the feedback, "" if nothing is; until that changes no retraining starts."""
@@ -149,7 +162,7 @@ class RetrainingLog:
             except BaseException as error:
                 self.finish(request_id, outcome=f"failed: {type(error).__name__}: {error}", now=clock())
                 raise
-            self.finish(request_id, outcome="succeeded", now=clock())
+            self.finish(request_id, outcome=SUCCEEDED, now=clock())
 
     @contextlib.contextmanager
     def starting(self, request_id: str, *, clock: Callable[[], datetime]) -> Iterator[None]:
@@ -211,6 +224,21 @@ class RetrainingLog:
         return (
             f"cool-down: the last retraining started {started:%Y-%m-%d %H:%M} UTC, less than {hours:g} h ago; "
             "`feedrank retrain --force` does not wait"
+        )
+
+    def _nothing_new(self, feedback_until: datetime | None) -> str:
+        """Whether an earlier retraining had all the feedback that there is; one that failed had none.
+
+        Where feedback comes once a night, this and a cool-down of half a day let one start with each delivery.
+        """
+        events = self.events()
+        failed = {event.request_id for event in events if event.outcome not in ("", SUCCEEDED)}
+        had = [e for e in events if e.event == "requested" and e.feedback_until and e.request_id not in failed]
+        if feedback_until is None or not had or feedback_until > max(e.feedback_until for e in had if e.feedback_until):
+            return ""
+        return (
+            f"the retraining of {had[-1].at:%Y-%m-%d %H:%M} UTC had all feedback that there is, which reaches to "
+            f"{feedback_until:%Y-%m-%d %H:%M} UTC; another one learns nothing new"
         )
 
     def _last_start(self, *, with_follow_ups: bool) -> datetime | None:

@@ -56,5 +56,5 @@ def _quality(latest: WindowResult, quality: LatestVerdicts | None) -> str:
     if "not_enough_data" in quality.statuses:
         return f"too few clicks for a verdict on the model's quality{when}"
     if quality.statuses == {"ok"}:
-        return f"the model is as good as on its test split{when}"
+        return f"the model is as good as it should be{when}"
     return f"the model's quality was flagged{when}"

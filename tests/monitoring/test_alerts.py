@@ -164,7 +164,7 @@ def slack(url: str, *, timeout_seconds: float = 10.0) -> SlackChannel:
 
 
 def alerter(directory: Path, *channels: Channel, sleeps: list[float] | None = None) -> Alerter:
-    config = AlertConfig(cool_down_minutes=60, attempts=3, backoff_seconds=1)
+    config = AlertConfig(cool_down_minutes=60, break_hours=30, attempts=3, backoff_seconds=1)
     return Alerter(directory, channels=channels, config=config, sleep=(sleeps if sleeps is not None else []).append)
 
 
@@ -268,8 +268,8 @@ def test_what_retrainings_answer_is_a_reminder_after_days_while_it_goes_on_and_n
         going_on = [hour for hour in np.arange(0, 8 * 24, 0.5) if sent(hour, answered)]
         assert going_on == [0, 7 * 24]
         assert not sent(8 * 24), "it is over"
-        assert not sent(8 * 24 + 0.25, answered), "a break shorter than the cool-down is none"
-        assert sent(8 * 24 + 1.25, answered)
+        assert not sent(9 * 24, answered), "for a day a new champion was judged less: no break"
+        assert sent(9 * 24 + 30, answered)
 
 
 def test_when_all_channels_fail_the_message_is_kept_and_the_next_run_sends_it(tmp_path: Path) -> None:

@@ -108,9 +108,7 @@ def test_clean_traffic_raises_no_alarm_and_each_window_gets_its_verdict_once(wor
     assert {end for end, _ in judged} >= {last_export - timedelta(hours=6 * step) for step in range(8)}
     assert max(end for end, _ in judged) == last_export
     waiting = world.results[-1]
-    assert (
-        f"the model is as good as on its test split (judged up to {last_export:%Y-%m-%d %H:%M} UTC)" in waiting.headline
-    )
+    assert f"the model is as good as it should be (judged up to {last_export:%Y-%m-%d %H:%M} UTC)" in waiting.headline
     assert {s.status for s in waiting.latest.signals if s.kind in NEED_FEEDBACK} == {"pending"}
 
 

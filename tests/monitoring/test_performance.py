@@ -86,6 +86,10 @@ def test_clicks_that_are_far_from_the_promised_are_a_calibration_gap(reference: 
     assert verdicts(shown(click_factor=factor), reference)["calibration"].status == "drift"
 
 
+def test_clicks_a_third_above_the_promised_are_a_new_order_and_no_calibration_gap(reference: Reference) -> None:
+    assert verdicts(shown(click_factor=1.33), reference)["calibration"].status == "ok"
+
+
 def test_few_rows_give_no_verdict(reference: Reference) -> None:
     found = verdicts(shown(rows=50, random_scores=True, click_factor=0.1), reference)
     assert {signal.status for signal in found.values()} == {"not_enough_data"}

@@ -26,7 +26,7 @@ from feedrank.monitoring.results import MonitoringResult, TriggerDecision
 from feedrank.monitoring.rows import Sources
 from feedrank.monitoring.run import monitor
 from feedrank.monitoring.triggers import FILE as RETRAINING_FILE
-from feedrank.monitoring.triggers import RetrainingLog
+from feedrank.monitoring.triggers import SUCCEEDED, RetrainingLog
 from feedrank.tables import timestamps_us, write_partitioned
 
 DAYS = 3
@@ -117,6 +117,11 @@ def test_drift_raises_an_alarm_sends_one_message_and_starts_one_retraining(drift
     assert "runs since" in again.trigger.refused_because
     assert len(started) == len(drifted.outbox.messages) == 1
     assert drifted.retraining_events() == ["requested", "refused"]
+    RetrainingLog(drifted.directory / "output", config=CONFIG.retraining).finish(
+        result.trigger.request_id, outcome=SUCCEEDED, now=NOW
+    )
+    later = drifted.run(NOW + timedelta(hours=CONFIG.retraining.cool_down_hours), start_retraining=started.append)
+    assert "had all feedback that there is" in later.trigger.refused_because
 
 
 def test_the_result_is_saved_as_json_with_a_report_that_needs_no_other_file(drifted: House) -> None:

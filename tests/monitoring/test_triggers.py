@@ -10,7 +10,7 @@ import pytest
 
 from feedrank.config.monitoring import RetrainingConfig
 from feedrank.errors import ConfigError, StorageError
-from feedrank.monitoring.triggers import FILE, NOT_STARTED, TRIGGER_ENV, RetrainingLog, given_trigger
+from feedrank.monitoring.triggers import FILE, NOT_STARTED, SUCCEEDED, TRIGGER_ENV, RetrainingLog, given_trigger
 
 NOW = datetime(2024, 3, 1, 4, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -68,6 +68,36 @@ def test_an_alarm_does_not_wait_for_what_follows_an_earlier_one(log: RetrainingL
     log.finish(following.request_id, outcome="succeeded", now=NOW + 37 * HOUR)
     assert following.start
     assert log.decide(["fewer clicks than promised"], now=NOW + 48 * HOUR, cause="alarm").start
+
+
+def test_with_nightly_feedback_one_follows_each_delivery_whenever_the_alarm_was(tmp_path: Path) -> None:
+    log = RetrainingLog(tmp_path, config=RetrainingConfig())
+    midnight = datetime(2024, 3, 1, tzinfo=UTC)
+
+    started = []
+    for hour in range(0, 4 * 24, 3):
+        now = midnight + hour * HOUR
+        known = (now - 2 * HOUR).replace(hour=0)
+        if hour < 12:
+            decision = log.decide(["the scores drifted"], now=now, cause="alarm", feedback_until=known)
+        else:
+            decision = log.follow_up(now=now, feedback_until=known)
+        if decision.start:
+            started.append(hour)
+            log.finish(decision.request_id, outcome=SUCCEEDED, now=now + HOUR)
+    assert started == [0, 12, 27, 51, 75], "the first is on rows of the day before; then three hours after midnight"
+
+
+def test_a_retraining_is_not_repeated_on_the_feedback_that_it_had_unless_it_failed(tmp_path: Path) -> None:
+    log = RetrainingLog(tmp_path, config=RetrainingConfig(cool_down_hours=1))
+    first = log.decide(["a"], now=NOW, cause="alarm", feedback_until=NOW)
+    log.finish(first.request_id, outcome="failed: OSError: disk", now=NOW)
+    second = log.decide(["a"], now=NOW + HOUR, cause="alarm", feedback_until=NOW)
+    log.finish(second.request_id, outcome=SUCCEEDED, now=NOW + HOUR)
+    third = log.decide(["a"], now=NOW + 9 * HOUR, cause="alarm", feedback_until=NOW)
+    assert second.start
+    assert "had all feedback that there is, which reaches to 2024-03-01 04:00 UTC" in third.refused_because
+    assert log.decide(["a schedule"], now=NOW + 9 * HOUR).start
 
 
 def test_nothing_follows_a_retraining_that_was_scheduled_or_asked_for(log: RetrainingLog) -> None:

@@ -120,7 +120,7 @@ def test_rows_after_a_champion_of_an_earlier_release_begin_with_the_day_after_it
 
 @pytest.mark.parametrize(
     ("scale", "words"),
-    [(np.nan, "scores are no probabilities"), (5.0, "its log loss is higher by"), (1.5, "is off both the click rate")],
+    [(np.nan, "scores are no probabilities"), (5.0, "its log loss is higher by"), (2.0, "is off both the click rate")],
 )
 def test_a_fit_that_is_not_sane_is_refused(run, held_out, scale, words, monkeypatch):
     _, _, _, test = stages.load_features(run / "features")
