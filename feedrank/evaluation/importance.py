@@ -6,11 +6,13 @@ import pyarrow as pa
 from feedrank import schema
 from feedrank.config.model import EvaluationConfig
 from feedrank.evaluation.metrics import roc_auc
+from feedrank.features.definitions import FORMS
+from feedrank.features.forms import Equals
 from feedrank.model.bundle import ModelBundle
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "device": schema.DEVICE_COLUMNS,
-    **{name: (name,) for name in schema.FEATURES if name not in schema.DEVICE_COLUMNS},
+    **{name: (name,) for name, form in FORMS.items() if not isinstance(form, Equals)},
+    "device": tuple(name for name, form in FORMS.items() if isinstance(form, Equals)),
     "user_id": (schema.USER_ID,),
     "item_id": (schema.ITEM_ID,),
 }

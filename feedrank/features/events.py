@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from feedrank import schema
 from feedrank.config.data import FeatureConfig
 from feedrank.errors import DataError
-from feedrank.features.definitions import CLICKED_DWELL_US, US_PER_DAY, US_PER_SECOND, Entity
+from feedrank.features.aggregates import CLICK, DWELL, US_PER_DAY, US_PER_SECOND, Entity
 from feedrank.tables import sort_by_time, timestamps_us
 
 Ints = NDArray[np.int64]
@@ -34,12 +34,9 @@ class Outcomes:
     dwell_us: Ints
     """Dwell in whole microseconds: integer sums do not depend on the order of addition."""
 
-    def summands(self, column: str, rows: slice) -> Ints:
-        """What a SUM adds up for some clicks."""
-        if column == CLICKED_DWELL_US:
-            return self.dwell_us[rows]
-        assert column == schema.CLICK, column
-        return np.ones(rows.stop - rows.start, dtype=np.int64)
+    def summands(self, of: str, rows: slice) -> Ints:
+        """What some clicks add to a sum of what they are, or of how long they last."""
+        return {DWELL: self.dwell_us[rows], CLICK: np.ones(rows.stop - rows.start, dtype=np.int64)}[of]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Carries the aggregates of `definitions.py` from day to day: the one kernel of offline table and snapshot.
+"""Carries the aggregates of features from day to day: the one kernel of offline table and snapshot.
 
 What is read for a UTC day is what was known at its start: the impressions before it and the outcomes that became known
 before it. A decayed count is anchored at the start of the last day with an impression: there an impression at time t
@@ -10,18 +10,10 @@ simultaneous events come.
 import numpy as np
 
 from feedrank.config.data import FeatureConfig
-from feedrank.features.definitions import (
-    AGGREGATES,
-    NO_TIME,
-    US_PER_DAY,
-    Aggregate,
-    Array,
-    Entity,
-    Kind,
-    decay,
-    popularity_half_life_us,
-)
+from feedrank.features.aggregates import IMPRESSION, NEVER_YET, US_PER_DAY, Aggregate, Array, Entity, Kind, decay
+from feedrank.features.definitions import definitions
 from feedrank.features.events import Events, Ints
+from feedrank.features.forms import aggregates_of
 
 
 class Fold:
@@ -29,15 +21,17 @@ class Fold:
 
     def __init__(self, events: Events, *, config: FeatureConfig) -> None:
         """Nothing has happened yet."""
-        self._events, self._half_life_us = events, popularity_half_life_us(config)
-        self._values = {aggregate: self._empty(aggregate) for aggregate in AGGREGATES}
-        self._anchor_days = {a: np.zeros(len(v), dtype=np.int64) for a, v in self._values.items() if _is_decayed(a)}
+        self._events = events
+        self._values = {a: self._empty(a) for a in aggregates_of(definitions(config).values())}
+        self._anchor_days = {
+            a: np.zeros(len(values), dtype=np.int64) for a, values in self._values.items() if a.kind is Kind.DECAYED
+        }
         self._outcomes_done = 0
 
     def _empty(self, aggregate: Aggregate) -> Array:
         entities = int(self._events.codes[aggregate.entity].max(initial=-1)) + 1
-        dtype = np.float64 if _is_decayed(aggregate) else np.int64
-        return np.full(entities, unknown(aggregate), dtype=dtype)
+        dtype = np.float64 if aggregate.kind is Kind.DECAYED else np.int64
+        return np.full(entities, aggregate.unknown, dtype=dtype)
 
     def read(self, codes: dict[Entity, Ints], day: int) -> dict[Aggregate, Array]:
         """The aggregates of some entities as of the start of a day, of which nothing has been added yet."""
@@ -50,9 +44,9 @@ class Fold:
 
     def _as_of(self, aggregate: Aggregate, codes: Ints, day: int) -> Array:
         values = self._values[aggregate].take(codes)
-        if _is_decayed(aggregate):
+        if aggregate.kind is Kind.DECAYED:
             anchors = self._anchor_days[aggregate].take(codes)
-            values *= decay(anchors * US_PER_DAY, np.asarray(day * US_PER_DAY), self._half_life_us)
+            values *= decay(anchors * US_PER_DAY, np.asarray(day * US_PER_DAY), aggregate.half_life_us)
         return values
 
     def add(self, day: int, rows: slice) -> None:
@@ -60,37 +54,30 @@ class Fold:
         times = self._events.times_us[rows]
         codes_of = {entity: codes[rows] for entity, codes in self._events.codes.items()}
         for aggregate, values in self._values.items():
+            if aggregate.of != IMPRESSION:
+                continue
             codes = codes_of[aggregate.entity]
             match aggregate.kind:
                 case Kind.COUNT:
                     np.add.at(values, codes, 1)
-                case Kind.DISTINCT_DAYS:
+                case Kind.DAYS:
                     values[codes] += 1  # once for an entity, however often it is among the codes
-                case Kind.FIRST_TIME:
-                    new = values[codes] == NO_TIME
+                case Kind.FIRST:
+                    new = values[codes] == NEVER_YET
                     values[codes[new][::-1]] = times[new][::-1]  # of several values the last one stays
-                case Kind.LAST_TIME:
+                case Kind.LAST:
                     values[codes] = times
-                case Kind.DECAYED_COUNT:
+                case Kind.DECAYED:
                     values[codes] = self._as_of(aggregate, codes, day)
                     self._anchor_days[aggregate][codes] = day
-                    np.add.at(values, codes, decay(times, np.asarray(day * US_PER_DAY), self._half_life_us))
+                    np.add.at(values, codes, decay(times, np.asarray(day * US_PER_DAY), aggregate.half_life_us))
 
     def _add_outcomes_before(self, day: int) -> None:
         outcomes, start = self._events.outcomes, self._outcomes_done
         rows = slice(start, start + int(np.searchsorted(outcomes.days[start:], day)))
         events = outcomes.events[rows]
         for aggregate, values in self._values.items():
-            if aggregate.kind is Kind.SUM:
+            if aggregate.of != IMPRESSION:
                 codes = self._events.codes[aggregate.entity][events]
-                np.add.at(values, codes, outcomes.summands(aggregate.column, rows))
+                np.add.at(values, codes, outcomes.summands(aggregate.of, rows))
         self._outcomes_done = rows.stop
-
-
-def _is_decayed(aggregate: Aggregate) -> bool:
-    return aggregate.kind is Kind.DECAYED_COUNT
-
-
-def unknown(aggregate: Aggregate) -> int:
-    """The value of an entity without events."""
-    return NO_TIME if aggregate.kind in (Kind.FIRST_TIME, Kind.LAST_TIME) else 0

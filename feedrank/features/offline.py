@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 
 from feedrank import schema
 from feedrank.config.data import FeatureConfig
-from feedrank.features.definitions import FEATURE_DEFINITIONS, US_PER_DAY, Array, Context
+from feedrank.features.aggregates import US_PER_DAY, Array, Context
+from feedrank.features.definitions import definitions
 from feedrank.features.events import Events
 from feedrank.features.fold import Fold
 
@@ -27,8 +28,8 @@ def feature_table(events: Events, *, config: FeatureConfig, remembered: NDArray[
     for day, rows in events.days():
         state = fold.read({entity: codes[rows] for entity, codes in events.codes.items()}, day)
         context = Context(events.times_us[rows], events.devices[rows], np.asarray(day * US_PER_DAY))
-        for name, definition in FEATURE_DEFINITIONS.items():
-            columns[name][rows] = definition(state, context, config)
+        for name, form in definitions(config).items():
+            columns[name][rows] = form.value(context, *(state[aggregate] for aggregate in form.aggregates))
         fold.add(day, rows if remembered is None else np.flatnonzero(remembered[rows]) + rows.start)
     columns |= {
         schema.TARGET: events.clicks,

@@ -3,15 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from feedrank.features.definitions import (
-    FEATURE_DEFINITIONS,
-    PAIR_IMPRESSIONS,
-    Aggregate,
-    Array,
-    Context,
-)
+from feedrank.features.aggregates import Aggregate, Array, Context
+from feedrank.features.definitions import definitions
 from feedrank.features.events import Ints
-from feedrank.features.snapshot import Snapshot
+from feedrank.features.snapshot import PAIR_IMPRESSIONS, Snapshot
 
 
 def online_features(
@@ -26,9 +21,10 @@ def online_features(
     item_rows = snapshot.items.rows(item_ids)
     state = state_of(snapshot, user_row=user_row, item_rows=item_rows)
     context = Context(np.asarray(time_us), np.asarray(device), np.asarray(snapshot.cutoff_us))
-    matrix = np.empty((len(item_ids), len(FEATURE_DEFINITIONS)), dtype=np.float32)
-    for column, definition in enumerate(FEATURE_DEFINITIONS.values()):
-        matrix[:, column] = definition(state, context, snapshot.info.feature_config)
+    forms = definitions(snapshot.info.feature_config).values()
+    matrix = np.empty((len(item_ids), len(forms)), dtype=np.float32)
+    for column, form in enumerate(forms):
+        matrix[:, column] = form.value(context, *(state[aggregate] for aggregate in form.aggregates))
     return matrix
 
 

@@ -18,23 +18,17 @@ from pydantic import BaseModel
 from feedrank import schema, storage
 from feedrank.config.data import FeatureConfig, Freshness
 from feedrank.errors import BundleError, DataError, OtherFeaturesError
-from feedrank.features.definitions import (
-    AGGREGATES,
-    CLICKS,
-    IMPRESSIONS,
-    PAIR_IMPRESSIONS,
-    US_PER_DAY,
-    Aggregate,
-    Array,
-    Entity,
-)
+from feedrank.features.aggregates import CLICKS, IMPRESSIONS, US_PER_DAY, Aggregate, Array, Entity, Kind
+from feedrank.features.definitions import definitions
 from feedrank.features.events import Events, Ints
-from feedrank.features.fold import Fold, unknown
+from feedrank.features.fold import Fold
+from feedrank.features.forms import aggregates_of
 from feedrank.tables import COMPRESSION, read_parquet
 
 INFO_FILE = "snapshot.json"
 CURRENT = "current"
 """The published snapshot, in a folder of published ones."""
+PAIR_IMPRESSIONS = Aggregate(Entity.USER_ITEM, Kind.COUNT)
 PUBLISHED = re.compile(r"\d{8}T\d{12}-\d{8}T\d{12}")
 """Names of the folders that `publish_snapshot` makes, and may remove."""
 
@@ -165,7 +159,7 @@ def _first_rows(codes: Ints) -> Ints:
 
 def _entity_table(state: dict[Aggregate, Array], entity: Entity, ids: Ints) -> EntityTable:
     by_id = np.argsort(ids)
-    columns = {a: np.append(values[by_id], unknown(a)) for a, values in state.items() if a.entity is entity}
+    columns = {a: np.append(values[by_id], a.unknown) for a, values in state.items() if a.entity is entity}
     return EntityTable(ids[by_id], columns)
 
 
@@ -229,8 +223,8 @@ def load_snapshot(directory: Path) -> Snapshot:
         DataError: a table is missing or unreadable.
     """
     info = load_info(directory)
-    users = _load_entities(directory / "users.parquet", schema.USER_ID, Entity.USER)
-    items = _load_entities(directory / "items.parquet", schema.ITEM_ID, Entity.ITEM)
+    users = _load_entities(directory / "users.parquet", schema.USER_ID, Entity.USER, info.feature_config)
+    items = _load_entities(directory / "items.parquet", schema.ITEM_ID, Entity.ITEM, info.feature_config)
     pairs = read_parquet(directory / "user_item.parquet")
     table = _pair_table(
         users.rows(pairs[schema.USER_ID].to_numpy()),
@@ -273,7 +267,8 @@ def check_rule(stored: dict[str, Any], path: Path) -> None:
         )
 
 
-def _load_entities(path: Path, key: str, entity: Entity) -> EntityTable:
+def _load_entities(path: Path, key: str, entity: Entity, config: FeatureConfig) -> EntityTable:
     table = read_parquet(path)
-    columns = {a: np.append(table[a.name].to_numpy(), unknown(a)) for a in AGGREGATES if a.entity is entity}
+    kept = (a for a in aggregates_of(definitions(config).values()) if a.entity is entity)
+    columns = {aggregate: np.append(table[aggregate.name].to_numpy(), aggregate.unknown) for aggregate in kept}
     return EntityTable(table[key].to_numpy(), columns)

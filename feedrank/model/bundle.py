@@ -27,10 +27,11 @@ from feedrank import schema, storage
 from feedrank.config.data import FeatureConfig
 from feedrank.config.model import ModelConfig, ModelType
 from feedrank.errors import BundleError, OtherFeaturesError
+from feedrank.features.aggregates import Floats
 from feedrank.features.events import Ints
 from feedrank.features.snapshot import Snapshot, SnapshotInfo, TableVersion, load_info, load_snapshot, save_snapshot
 from feedrank.model import forward
-from feedrank.model.inputs import Floats, to_inputs
+from feedrank.model.inputs import to_inputs
 
 USER_IDS, ITEM_IDS = "user_ids", "item_ids"
 METADATA_FILE, CONFIG_FILE, CHECKSUMS_FILE = "model_metadata.json", "model_config.json", "checksums.json"

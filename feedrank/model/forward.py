@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from feedrank.config.model import ModelType
+from feedrank.features.aggregates import Floats
 from feedrank.features.events import Ints
-from feedrank.model.inputs import ITEM_TOWER_COLUMNS, PRODUCT_SCALE, USER_TOWER_COLUMNS, Floats
+from feedrank.model.inputs import ITEM_TOWER_COLUMNS, PRODUCT_SCALE, USER_TOWER_COLUMNS
 
 Arrays = Mapping[str, Floats]
 """The weights of a ranker, named as in torch's state dict."""

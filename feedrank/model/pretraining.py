@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
 
 from feedrank.config.model import PretrainingConfig
+from feedrank.features.aggregates import Floats
 from feedrank.features.events import Ints
-from feedrank.model.inputs import Floats
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from feedrank import schema
 from feedrank.config.monitoring import DriftConfig
+from feedrank.features.definitions import FORMS
+from feedrank.features.forms import Clock
 from feedrank.monitoring.engines import Values
 from feedrank.monitoring.reference import Reference
 from feedrank.tables import US_PER_DAY, timestamps_us
@@ -25,11 +27,6 @@ US_PER_HOUR = US_PER_DAY // 24
 HOURS_PER_WEEK = 168
 QUIET_HOURS = 3
 """So many hours without a row are night, more are an outage."""
-CALENDAR_FEATURES = (schema.HOUR_OF_DAY, schema.DAY_OF_WEEK)
-AGES = (schema.ITEM_AGE_DAYS,)
-"""Cumulative features that count the time itself."""
-CLICK_RATES = (schema.USER_HISTORICAL_CTR, schema.ITEM_CTR)
-"""Rates over the whole history: a ranker with twice the clicks moves them by its growth."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ def feature_columns(
     start_us = reference.info.history_start.timestamp() * 1e6
     everything, same_hours = (reference.features, window), _same_hours(reference.features, window)
     return [
-        _column(name, *(same_hours if name in CALENDAR_FEATURES else everything), start_us=start_us, config=config)
+        _column(name, *(same_hours if isinstance(FORMS[name], Clock) else everything), start_us=start_us, config=config)
         for name in schema.FEATURES
         if name in features
     ]
@@ -83,7 +80,7 @@ def _column(name: str, rows: pa.Table, window: pa.Table, *, start_us: float, con
         name=name,
         reference=before,
         window=now,
-        categorical=name in schema.CATEGORICAL_FEATURES,
+        categorical=FORMS[name].categorical,
         natural=_natural(name, before, now, start_us=start_us, config=config),
         growth=float(growth),
     )
@@ -96,13 +93,13 @@ def _natural(
         return None
     # Each row by its own growth, as the reference may be days long.
     growth = np.maximum((now.times_us.mean() - start_us) / np.maximum(before.times_us - start_us, US_PER_DAY), 1.0)
-    if name in AGES and name in config.cumulative:
+    if FORMS[name].growth == "age" and name in config.cumulative:
         days = np.ceil((now.times_us.max() - before.times_us) / US_PER_DAY)  # ages are whole days
         return before.values, before.values + np.maximum(days, 0)
     if name in config.cumulative:
         # A count c grows at a rate of about (c + 1) / length.
         return before.values, (before.values + 1) * growth - 1
-    if name in CLICK_RATES:
+    if FORMS[name].growth == "rate":  # a ranker with twice the clicks moves it by its growth
         return before.values / growth, before.values * growth
     return None
 

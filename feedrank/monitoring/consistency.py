@@ -21,7 +21,8 @@ from feedrank.config.data import FeatureConfig
 from feedrank.config.monitoring import ConsistencyConfig
 from feedrank.data.validation.stored import CLEAN
 from feedrank.delta import Location, is_local, is_table
-from feedrank.features.definitions import CLICKS, FEATURE_DEFINITIONS, IMPRESSIONS, US_PER_DAY, Array, Context
+from feedrank.features.aggregates import CLICKS, IMPRESSIONS, US_PER_DAY, Array, Context
+from feedrank.features.definitions import definitions
 from feedrank.features.events import Events
 from feedrank.features.fold import Fold
 from feedrank.monitoring.held_days import VALIDATED
@@ -121,7 +122,10 @@ def _differences(predictions: pa.Table, known: _Known, *, config: FeatureConfig)
             count = np.ones(predictions.num_rows, dtype=np.int64)
             state |= {IMPRESSIONS: known.impressions * count, CLICKS: known.clicks * count}
             context = Context(events.times_us[rows], events.devices[rows], np.asarray(day * US_PER_DAY))
-            columns = {name: compute(state, context, config) for name, compute in FEATURE_DEFINITIONS.items()}
+            columns = {
+                name: form.value(context, *(state[aggregate] for aggregate in form.aggregates))
+                for name, form in definitions(config).items()
+            }
         fold.add(day, rows)
     return np.stack(
         [_differs(predictions[name], np.asarray(columns[name], dtype=np.float64)) for name in schema.FEATURES], axis=1

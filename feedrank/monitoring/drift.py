@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from feedrank import schema
 from feedrank.config.monitoring import DriftConfig, MonitoringConfig
+from feedrank.features.definitions import FORMS
 from feedrank.monitoring import psi
-from feedrank.monitoring.columns import CLICK_RATES, Column, Sample, feature_columns, missing_share
+from feedrank.monitoring.columns import Column, Sample, feature_columns, missing_share
 from feedrank.monitoring.engines import DriftEngine, TestResult, Values
 from feedrank.monitoring.reference import Reference
 from feedrank.monitoring.results import Signal, Status
@@ -143,7 +144,7 @@ def _test(column: Column, *, engine: DriftEngine, config: MonitoringConfig) -> _
 def _unexplained(column: Column, *, statistic: float, engine: DriftEngine) -> float:
     """The part of a KS statistic that the growth of the history does not explain."""
     natural = [distance_from_band(*column.natural, column.window.values)] if column.natural is not None else []
-    if column.natural is not None and column.name not in CLICK_RATES:
+    if column.natural is not None and FORMS[column.name].growth != "rate":
         return natural[0]
     expected = _prolonged(column.reference, column.window, engine=engine)
     trend = [engine.kolmogorov_smirnov(values, column.window.values).statistic for values in expected]

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from feedrank import schema, storage
 from feedrank.config.monitoring import MonitoringConfig
 from feedrank.delta import Location
+from feedrank.features.definitions import FORMS
 from feedrank.monitoring import psi
 from feedrank.monitoring.performance import auc_estimate
 from feedrank.monitoring.recent import ARRIVAL, Source
@@ -39,14 +40,7 @@ from feedrank.monitoring.rows import READ_LOG, Sources, WindowRows, by_arrival, 
 from feedrank.tables import COMPRESSION, read_parquet
 
 FIRST_SERVED = "first_served.json"
-POLICY_FREE = (
-    schema.USER_INTERACTION_COUNT,
-    schema.USER_DAYS_ACTIVE,
-    schema.RECENCY_SCORE,
-    schema.HOUR_OF_DAY,
-    schema.DAY_OF_WEEK,
-    *schema.DEVICE_COLUMNS,
-)
+POLICY_FREE = tuple(name for name, form in FORMS.items() if not form.ranked)
 """Features of who comes, when and on what: the same whoever ranks."""
 OWN_SAMPLE = pa.schema([*FEATURE_SAMPLE, schema.PREDICTION_LOG.field(schema.SCORE)])
 

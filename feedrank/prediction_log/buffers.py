@@ -8,25 +8,15 @@ from numpy.typing import NDArray
 
 from feedrank import schema
 from feedrank.scoring import Ranking
-from feedrank.scoring.features import ITEM_FEATURES
+from feedrank.scoring.features import ITEM_FEATURES, SHARED_FEATURES
 
 MAX_REQUESTS = 512
 MAX_ROWS = 25_600
 """About 0.8 MB of columns."""
 
 COUNTER, ITEM_IDS, SCORES, ITEM_VALUES, DEVICE = "counter", "item_ids", "scores", "item_values", "device"
-SHARED_FIELDS = (
-    schema.USER_HISTORICAL_CTR,
-    schema.USER_AVG_DWELL_TIME,
-    schema.USER_INTERACTION_COUNT,
-    schema.USER_DAYS_ACTIVE,
-    schema.RECENCY_SCORE,
-    schema.HOUR_OF_DAY,
-    schema.DAY_OF_WEEK,
-)
-"""Features that the items of a request share, in the order of `_HEADER`."""
-_HEADER = struct.Struct("<qqqfhhffiifbbb")
-"""Time, time of arrival, user, latency, version, items, then `SHARED_FIELDS` and the device."""
+_HEADER = struct.Struct(f"<qqqfhh{len(SHARED_FEATURES)}fb")
+"""Time, time of arrival, user, latency, version, items, then `SHARED_FEATURES` and the device."""
 _HEADER_DTYPE = np.dtype(
     [
         (schema.TIMESTAMP, "<i8"),
@@ -35,7 +25,7 @@ _HEADER_DTYPE = np.dtype(
         (schema.LATENCY_MS, "<f4"),
         (schema.MODEL_VERSION, "<i2"),
         (ITEM_IDS, "<i2"),
-        *zip(SHARED_FIELDS, ("<f4", "<f4", "<i4", "<i4", "<f4", "i1", "i1"), strict=True),
+        *((name, "<f4") for name in SHARED_FEATURES),
         (DEVICE, "i1"),
     ]
 )
@@ -50,7 +40,7 @@ SPOOL = pa.schema(
         pa.field(schema.USER_ID, pa.int64()),
         pa.field(schema.MODEL_VERSION, pa.string()),
         pa.field(schema.LATENCY_MS, pa.float32()),
-        *(schema.FEATURE_FIELDS.field(name) for name in SHARED_FIELDS),
+        *(schema.FEATURE_FIELDS.field(name) for name in SHARED_FEATURES),
         pa.field(DEVICE, pa.int8()),
         pa.field(ITEM_IDS, pa.list_(pa.int64())),
         pa.field(SCORES, pa.list_(pa.float32())),
@@ -88,13 +78,7 @@ class RequestBuffer:
             latency_ms,
             self._versions.setdefault(model_version, len(self._versions)),
             stop - start,
-            shared.user_ctr,
-            shared.user_avg_dwell_seconds,
-            shared.user_interactions,
-            shared.user_days_active,
-            shared.recency,
-            shared.hour,
-            shared.weekday,
+            *shared.values,
             shared.device,
         )
         self._item_ids[start:stop] = ranking.item_ids
@@ -126,7 +110,7 @@ class RequestBuffer:
         arrays = [
             pa.ListArray.from_arrays(offsets, lists[field.name])
             if field.name in lists
-            else pa.array(columns[field.name], type=field.type)
+            else pa.array(columns[field.name]).cast(field.type)
             for field in SPOOL
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=SPOOL)

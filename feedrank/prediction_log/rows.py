@@ -6,9 +6,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from feedrank import schema
+from feedrank.features.aggregates import Context
+from feedrank.features.definitions import FORMS
 from feedrank.features.events import Ints
-from feedrank.prediction_log.buffers import COUNTER, DEVICE, ITEM_IDS, ITEM_VALUES, SCORES, SHARED_FIELDS
-from feedrank.scoring.features import ITEM_FEATURES
+from feedrank.features.forms import Equals
+from feedrank.prediction_log.buffers import COUNTER, DEVICE, ITEM_IDS, ITEM_VALUES, SCORES
+from feedrank.scoring.features import ITEM_FEATURES, SHARED_FEATURES
 
 COUNTER_DIGITS, POSITION_DIGITS = 10, 3
 
@@ -43,9 +46,10 @@ def log_rows(requests: pa.Table, *, boot: str) -> pa.Table:
 def _features(requests: pa.Table, request_of_row: Ints, matrix: NDArray[np.float32]) -> pa.StructArray:
     devices = requests[DEVICE].to_numpy()
     columns: dict[str, NDArray[np.generic]] = {
-        name: requests[name].to_numpy()[request_of_row] for name in SHARED_FIELDS
+        name: requests[name].to_numpy()[request_of_row] for name in SHARED_FEATURES
     }
-    columns |= {name: (devices == i)[request_of_row] for i, name in enumerate(schema.DEVICE_COLUMNS)}
+    context = Context(np.asarray(0), devices[request_of_row], np.asarray(0))
+    columns |= {name: form.value(context) for name, form in FORMS.items() if isinstance(form, Equals)}
     columns |= {name: matrix[:, i] for i, name in enumerate(ITEM_FEATURES)}
     return pa.StructArray.from_arrays(
         [pa.array(columns[f.name].astype(f.type.to_pandas_dtype()), type=f.type) for f in schema.FEATURE_FIELDS],

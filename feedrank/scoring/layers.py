@@ -9,12 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from feedrank import schema
+from feedrank.features.aggregates import Context, Floats
+from feedrank.features.definitions import FORMS
 from feedrank.features.events import Ints
+from feedrank.features.forms import Clock, Equals
 from feedrank.model.forward import Arrays, linear_layers
-from feedrank.model.inputs import INPUT_COLUMNS, Floats, transform
+from feedrank.model.inputs import INPUT_COLUMNS
 from feedrank.scoring.features import (
+    CALENDAR_FEATURES,
     ITEM_FEATURES,
     NUM_ITEM_FEATURES,
+    USER_CLOCK_FEATURES,
     USER_STATE_FEATURES,
     RequestFeatures,
 )
@@ -28,18 +33,18 @@ class InputLayer:
     """The layer over `NUM_INPUTS` scaled inputs as one product with the inputs of an item matrix."""
 
     weight: Floats
-    """[ITEM_FEATURES and 2, H]; the row of the input 1 is the request's own."""
+    """[ITEM_FEATURES, 1 and USER_CLOCK_FEATURES, H]; the row of the input 1 is the request's own."""
     users: Floats
     """[U + 1, H]: the bias, the user features that the clock leaves alone, and what the caller adds."""
     context: Floats
-    """[weekday, hour, device, H]"""
+    """[*CALENDAR_FEATURES, device, H]"""
 
     def __call__(self, user_row: int, request: RequestFeatures, inputs: Floats) -> Floats:
-        """The layer's output [items, H] from the inputs of an item matrix [items, ITEM_FEATURES and 2]."""
+        """The layer's output [items, H] from the inputs of an item matrix [items, inputs]."""
         weight = self.weight.copy()
         np.add(
             self.users[user_row],
-            self.context[request.weekday, request.hour, request.device],
+            self.context[(*request.calendar, request.device)],
             out=weight[NUM_ITEM_FEATURES],
         )
         return inputs @ weight
@@ -51,18 +56,27 @@ def input_layer(arrays: Arrays, weight: Floats, bias: Floats, user_state: Floats
     bias = bias - arrays["input_mean"] @ folded
     users = np.tile(bias, (len(user_state), 1))
     for column, name in enumerate(USER_STATE_FEATURES):
-        users += transform(name, user_state[:, column])[:, None] * folded[INPUT_COLUMNS[name]]
-    hours = transform(schema.HOUR_OF_DAY, np.arange(24, dtype=np.float32)) @ folded[INPUT_COLUMNS[schema.HOUR_OF_DAY]]
-    days = transform(schema.DAY_OF_WEEK, np.arange(7, dtype=np.float32)) @ folded[INPUT_COLUMNS[schema.DAY_OF_WEEK]]
-    devices = np.concatenate([folded[INPUT_COLUMNS[name]] for name in schema.DEVICE_COLUMNS])
+        users += FORMS[name].inputs(user_state[:, column])[:, None] * folded[INPUT_COLUMNS[name]]
     of_request = np.zeros((1, len(bias)), dtype=np.float32)
-    of_items = [folded[INPUT_COLUMNS[name]] for name in ITEM_FEATURES]
-    of_recency = folded[INPUT_COLUMNS[schema.RECENCY_SCORE]]
-    return InputLayer(
-        weight=np.concatenate([*of_items, of_request, of_recency]),
-        users=users,
-        context=days[:, None, None] + hours[None, :, None] + devices[None, None],
+    of_items, of_clock = (
+        [folded[INPUT_COLUMNS[name]] for name in names] for names in (ITEM_FEATURES, USER_CLOCK_FEATURES)
     )
+    return InputLayer(
+        weight=np.concatenate([*of_items, of_request, *of_clock]), users=users, context=_context_layer(folded)
+    )
+
+
+def _context_layer(folded: Floats) -> Floats:
+    """What each hour, weekday and device adds, [*CALENDAR_FEATURES, device, H]."""
+    devices = Context(np.asarray(0), np.arange(len(schema.DEVICES)), np.asarray(0))
+    flags = [(name, form) for name, form in FORMS.items() if isinstance(form, Equals)]
+    context = sum(form.value(devices)[:, None] * folded[INPUT_COLUMNS[name]] for name, form in flags)
+    for name in reversed(CALENDAR_FEATURES):
+        form = FORMS[name]
+        assert isinstance(form, Clock)
+        values = form.inputs(np.arange(form.cycle, dtype=np.float32)) @ folded[INPUT_COLUMNS[name]]
+        context = values.reshape(len(values), *[1] * (np.ndim(context) - 1), -1) + context
+    return np.asarray(context, dtype=np.float32)
 
 
 Layers = list[tuple[Floats, Floats]]

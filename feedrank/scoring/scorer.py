@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from feedrank import schema
+from feedrank.features.aggregates import Floats
+from feedrank.features.definitions import FORMS
 from feedrank.features.events import Ints
 from feedrank.features.snapshot import Snapshot
 from feedrank.model.bundle import ITEM_IDS, USER_IDS, ModelBundle, rows_of
@@ -16,8 +18,6 @@ from feedrank.model.inputs import (
     INPUT_COLUMNS,
     NUM_INPUTS,
     PRODUCT_SCALE,
-    Floats,
-    transform,
 )
 from feedrank.scoring.features import (
     ITEM_FEATURES,
@@ -207,7 +207,7 @@ def _user_inputs(state: OnlineState, arrays: Arrays) -> Floats:
     """Scaled inputs [users + 1, NUM_INPUTS]; only the user tower's columns hold values."""
     inputs = np.zeros((len(state.user_state), NUM_INPUTS), dtype=np.float32)
     for name, values in zip(USER_STATE_FEATURES, state.user_state.T, strict=True):
-        inputs[:, INPUT_COLUMNS[name]] = transform(name, values)[:, None]
+        inputs[:, INPUT_COLUMNS[name]] = FORMS[name].inputs(values)[:, None]
     return (inputs - arrays["input_mean"]) / arrays["input_std"]
 
 

@@ -36,16 +36,7 @@ from tests.s3_server import bucket_of, s3_server
 NOON = datetime(2024, 11, 15, 12, tzinfo=UTC)
 
 
-SHARED = RequestFeatures(
-    user_ctr=0.125,
-    user_avg_dwell_seconds=3.5,
-    user_interactions=7,
-    user_days_active=2,
-    recency=0.5,
-    hour=12,
-    weekday=4,
-    device=1,
-)
+SHARED = RequestFeatures((0.125, 3.5, 7, 2, 0.5, 12, 4), device=1)
 
 
 def ranking(user_id: int = 1, *, items: int = 3, moment: datetime = NOON, seed: int = 0) -> Ranking:

@@ -1,0 +1,85 @@
+"""What is kept of the events: one number for each entity, as of the start of a day."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+US_PER_SECOND = 1_000_000
+US_PER_HOUR = 3_600 * US_PER_SECOND
+US_PER_DAY = 24 * US_PER_HOUR
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+
+IMPRESSION, CLICK, DWELL = "impression", "click", "dwell"
+"""What happens: something is shown, it is clicked, and the click lasts."""
+
+
+class Entity(Enum):
+    """What an aggregate is kept for."""
+
+    ALL = "all"
+    USER = "user"
+    ITEM = "item"
+    USER_ITEM = "user_item"
+
+
+class Kind(Enum):
+    """How events are folded into one number."""
+
+    COUNT = "{}s"
+    SUM = "clicked_{}_us"
+    """Of the clicks, in whole microseconds: integer sums do not depend on the order of addition."""
+    DAYS = "days"
+    FIRST = "first_time_us"
+    LAST = "last_time_us"
+    DECAYED = "decayed_{}s"
+    """Sum of 2^(-age / half-life), as of the start of a day."""
+
+
+NEVER_YET, LONG_AGO = 2**60, -(2**60)
+"""First and last time (µs) of an entity without an event: after, and before, all others. Floats hold them exactly."""
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """One number kept for each entity; `of` is what happened."""
+
+    entity: Entity
+    kind: Kind
+    of: str = IMPRESSION
+    half_life_us: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Of its column."""
+        prefix = "" if self.entity is Entity.ALL else f"{self.entity.value}_"
+        return prefix + self.kind.value.format(self.of)
+
+    @property
+    def unknown(self) -> int:
+        """Of an entity without an event."""
+        return {Kind.FIRST: NEVER_YET, Kind.LAST: LONG_AGO}.get(self.kind, 0)
+
+
+IMPRESSIONS = Aggregate(Entity.ALL, Kind.COUNT)
+CLICKS = Aggregate(Entity.ALL, Kind.COUNT, CLICK)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known of the events themselves; all arrays broadcast against each other."""
+
+    times_us: Array
+    devices: Array
+    """Indices into `schema.DEVICES`."""
+    as_of_us: Array
+    """The start of a day, of which the aggregates are."""
+
+
+def decay(from_us: Array, to_us: Array, half_life_us: float) -> Array:
+    """What is left of 1 between two times."""
+    return np.exp2((from_us - to_us) / half_life_us)
