@@ -8,6 +8,7 @@ from scipy.stats import ks_2samp
 from benchmarks.monitored_world import ServedWorld, area
 from feedrank import schema
 from feedrank.config import MonitoringConfig
+from feedrank.features.definitions import FORMS
 from feedrank.monitoring.drift import cramers_v
 from feedrank.monitoring.performance import Floats
 from feedrank.monitoring.psi import score_bins, stability
@@ -20,14 +21,13 @@ def margin(world: ServedWorld, clean: ServedWorld, *, day: datetime, config: Mon
     """Largest ratio of effect to threshold between a day with the drift and the same day without."""
     drift, performance = config.drift, config.performance
     (rows, scores), (clean_rows, clean_scores) = day_of(world, day), day_of(clean, day)
-    effects = [
-        ks_2samp(rows[name].to_numpy(), clean_rows[name].to_numpy()).statistic / drift.ks_threshold
-        for name in schema.NUMERIC_FEATURES
-    ]
-    effects += [
-        cramers_v(clean_rows[name].to_numpy(), rows[name].to_numpy()) / drift.cramers_v_threshold
-        for name in schema.CATEGORICAL_FEATURES
-    ]
+    effects = []
+    for name, form in FORMS.items():
+        now, before = rows[name].to_numpy(), clean_rows[name].to_numpy()
+        if form.categorical:
+            effects.append(cramers_v(before, now) / drift.cramers_v_threshold)
+        else:
+            effects.append(ks_2samp(now, before).statistic / drift.ks_threshold)
     effects.append(stability(scores, reference=score_bins(clean_scores, bins=10)).index / drift.psi_threshold)
     labels, clean_labels = rows[schema.TARGET].to_numpy(), clean_rows[schema.TARGET].to_numpy()
     if 0 < labels.sum() < len(labels):

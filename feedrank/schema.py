@@ -91,8 +91,6 @@ FEATURE_FIELDS = pa.schema(
 )
 FEATURES: tuple[str, ...] = tuple(FEATURE_FIELDS.names)
 """The model's input features, in the order of every feature matrix."""
-CATEGORICAL_FEATURES = (HOUR_OF_DAY, DAY_OF_WEEK, *DEVICE_COLUMNS)
-NUMERIC_FEATURES: tuple[str, ...] = tuple(f for f in FEATURES if f not in CATEGORICAL_FEATURES)
 
 FEATURE_TABLE = pa.schema(
     [

@@ -244,7 +244,7 @@ class Age(OfHistory):
 
     def value(self, context: Context, *known: Array) -> Array:
         """In days."""
-        return np.maximum((context.times_us - known[0]) // US_PER_DAY, 0)
+        return np.maximum(np.floor((context.times_us - known[0]) / float(US_PER_DAY)), 0.0)
 
     def inputs(self, values: Floats) -> Floats:
         """Its logarithm."""

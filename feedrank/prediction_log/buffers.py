@@ -79,7 +79,7 @@ class RequestBuffer:
             self._versions.setdefault(model_version, len(self._versions)),
             stop - start,
             *shared.values,
-            shared.device,
+            shared.context[-1],
         )
         self._item_ids[start:stop] = ranking.item_ids
         self._scores[start:stop] = ranking.scores

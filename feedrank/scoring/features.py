@@ -41,12 +41,8 @@ class RequestFeatures(NamedTuple):  # quicker to make than a frozen dataclass
 
     values: tuple[float, ...]
     """Of `SHARED_FEATURES`."""
-    device: int
-
-    @property
-    def calendar(self) -> tuple[int, ...]:
-        """The values of `CALENDAR_FEATURES`."""
-        return tuple(map(int, self.values[-len(CALENDAR_FEATURES) :]))
+    context: tuple[int, ...]
+    """The values of `CALENDAR_FEATURES`, and the device."""
 
 
 @dataclass(frozen=True)
@@ -90,21 +86,17 @@ class OnlineState:
     def request(self, user_row: int, time_us: int, device: int) -> RequestFeatures:
         """The shared features of a request."""
         now, clock = self._as_of(time_us), Context(time_us, device, self.cutoff_us)  # type: ignore[arg-type]
-        return RequestFeatures(
-            (
-                *self.user_state[user_row].tolist(),
-                *[float(form.value(now, *[known[user_row] for known in kept])) for form, kept in self.user_clock],
-                *[float(form.value(clock)) for form in self.calendar],
-            ),
-            device,
-        )
+        calendar = [form.value(clock) for form in self.calendar]
+        moving = [form.value(now, *[known.item(user_row) for known in kept]) for form, kept in self.user_clock]
+        return RequestFeatures((*self.user_state[user_row].tolist(), *moving, *calendar), (*calendar, device))  # type: ignore[arg-type]
 
     def items(self, user_row: int, item_rows: Rows, time_us: int, shared: RequestFeatures) -> Floats:
         """The item matrix of a request, [items, MATRIX_COLUMNS]."""
         now = self._as_of(time_us)
         matrix = self.item_static.take(item_rows, axis=0)
-        for column, value in enumerate(shared.values[len(USER_STATE_FEATURES) : -len(CALENDAR_FEATURES)], _ONE + 1):
-            matrix[:, column] = FORMS[USER_CLOCK_FEATURES[column - _ONE - 1]].inputs(value)  # type: ignore[arg-type]
+        for column, (form, _) in enumerate(self.user_clock):
+            value = shared.values[len(USER_STATE_FEATURES) + column]
+            matrix[:, _ONE + 1 + column] = form.inputs(value)  # type: ignore[arg-type]  # one number is an array, too
         for column, (form, kept) in enumerate(self.item_clock):
             values = form.value(now, *[known.take(item_rows) for known in kept])
             matrix[:, column] = values
@@ -122,8 +114,8 @@ class OnlineState:
         return matrix
 
     def _as_of(self, time_us: int) -> Context:
-        """State that depends on the clock is taken as of the cut-off for earlier times; one number is an array, too."""
-        return Context(max(time_us, self.cutoff_us), 0, self.cutoff_us)  # type: ignore[arg-type]
+        """State that depends on the clock is as of the cut-off for earlier times. Floats are exact, and quicker."""
+        return Context(float(max(time_us, self.cutoff_us)), 0, float(self.cutoff_us))  # type: ignore[arg-type]
 
 
 def _standing(form: Form, known: dict[Aggregate, Array]) -> Floats:
@@ -133,7 +125,8 @@ def _standing(form: Form, known: dict[Aggregate, Array]) -> Floats:
 
 
 def _moving(form: Form, known: dict[Aggregate, Array]) -> Moving:
-    return form, tuple(np.ascontiguousarray(known[aggregate]) for aggregate in form.aggregates)
+    # Of times and counts below 2^53 floats are exact, and quicker.
+    return form, tuple(known[aggregate].astype(np.float64) for aggregate in form.aggregates)
 
 
 def _item_static(forms: dict[str, Form], known: dict[Aggregate, Array], *, rows: int) -> Floats:
@@ -162,7 +155,7 @@ def _aligned_pairs(snapshot: Snapshot, users: IdIndex, items: IdIndex) -> tuple[
 
 def feature_matrix(shared: RequestFeatures, item_matrix: Floats) -> Floats:
     """All features of a request, [items, features] in the order of `schema.FEATURES`."""
-    device = Context(np.asarray(0), np.asarray(shared.device), np.asarray(0))
+    device = Context(np.asarray(0), np.asarray(shared.context[-1]), np.asarray(0))
     values: dict[str, Floats | float] = {
         **dict(zip(SHARED_FEATURES, shared.values, strict=True)),
         **{name: form.value(device) for name, form in FORMS.items() if isinstance(form, Equals)},

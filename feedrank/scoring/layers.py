@@ -44,7 +44,7 @@ class InputLayer:
         weight = self.weight.copy()
         np.add(
             self.users[user_row],
-            self.context[(*request.calendar, request.device)],
+            self.context[request.context],
             out=weight[NUM_ITEM_FEATURES],
         )
         return inputs @ weight

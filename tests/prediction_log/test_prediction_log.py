@@ -36,7 +36,7 @@ from tests.s3_server import bucket_of, s3_server
 NOON = datetime(2024, 11, 15, 12, tzinfo=UTC)
 
 
-SHARED = RequestFeatures((0.125, 3.5, 7, 2, 0.5, 12, 4), device=1)
+SHARED = RequestFeatures((0.125, 3.5, 7, 2, 0.5, 12, 4), context=(12, 4, 1))
 
 
 def ranking(user_id: int = 1, *, items: int = 3, moment: datetime = NOON, seed: int = 0) -> Ranking:

@@ -13,9 +13,9 @@ from feedrank import schema, stages
 from feedrank.config import Config
 from feedrank.config.data import DataConfig, GeneratorConfig
 from feedrank.evaluation.evaluate import measure
+from feedrank.features.aggregates import Floats
 from feedrank.features.snapshot import take_snapshot
 from feedrank.model.bundle import ModelBundle, feature_matrix, load_bundle
-from feedrank.model.inputs import Floats
 from feedrank.scoring import Scorer
 from feedrank.tables import US_PER_DAY, read_partitioned, timestamps_us
 
