@@ -5,13 +5,15 @@
 worker each, and the load generator shares the machine. `vs_echo` is measured against a bare ASGI echo in uvicorn as it
 comes, `vs_lean_echo` against the same in uvicorn stripped of all that the predictor does without, its access log first.
 `vs_stock` is against KServe's own model server, `vs_mlserver`, `vs_bentoml` and `vs_rayserve` against these libraries,
-all with the same model in eager torch, whose scores have to be the predictor's. The last three have rounds of their
-own, for Ray's processes are never idle; `rps_beside_peers` is the predictor's rate in them. The peers' packages come
-from PyPI into ~/.cache/feedrank-peers and stay there. wrk is needed: apt-get install wrk.
+all with the same model in eager torch, whose scores have to be the predictor's. The last three have one thread for
+torch, which is quickest, the stock peer torch's default; and they have rounds of their own, for Ray's processes are
+never idle: `rps_beside_peers` is the predictor's rate in them. The peers' packages come from PyPI into
+~/.cache/feedrank-peers and stay there. wrk is needed: apt-get install wrk.
 """
 
 import contextlib
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -39,6 +41,7 @@ def main() -> None:
     """Entry point."""
     if shutil.which("wrk") is None:
         sys.exit("wrk is missing: apt-get install wrk")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that no server outlives it
     for name in PEERS:
         packages(name)
     with tempfile.TemporaryDirectory(prefix="feedrank-bench-") as name:

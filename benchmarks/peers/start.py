@@ -95,17 +95,20 @@ PEERS = {"mlserver": _mlserver, "bentoml": _bentoml, "rayserve": _rayserve}
 
 @contextlib.contextmanager
 def outside_peer(folder: Path, name: str, model: Path) -> Iterator[Server]:
-    """One of `PEERS`, with a bundle's model."""
+    """One of `PEERS`, with a bundle's model and one thread for torch."""
     folder.mkdir(parents=True)
     port = free_port()
     launch = PEERS[name](folder, model, port)
     path = os.pathsep.join((str(packages(name)), str(ROOT)))
+    # Ray gives a replica of one CPU one thread. With torch's default of one for each core a request takes ten times as
+    # long as soon as another process has a core.
+    environment = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", **launch.environment}
     with running(
         [sys.executable, *launch.command],
         port=port,
         path=launch.path,
         ready=launch.ready,
         folder=folder,
-        environment={"PYTHONPATH": path, **launch.environment},
+        environment=environment,
     ) as server:
         yield server
