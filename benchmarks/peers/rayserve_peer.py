@@ -7,8 +7,8 @@ Dashboard and usage statistics are off. SIGTERM ends every process.
 
 import argparse
 import signal
+import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,13 @@ def _serve(port: int, bundle_directory: Path, folder: str) -> None:
         _node_ip_address="127.0.0.1",
         _temp_dir=folder,
     )
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
-    serve.run(Ranker.bind(bundle_directory))
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())  # Ray's own handler leaves its folder
-    stop.wait()
-    serve.shutdown()
-    ray.shutdown()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # Ray's own handler leaves its folder
+    try:
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        serve.run(Ranker.bind(bundle_directory))
+        signal.pause()
+    finally:
+        ray.shutdown()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.predict_servers import Server, free_port, running
+from benchmarks.predict_servers import START_SECONDS, Server, free_port, running
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -87,6 +87,7 @@ def _rayserve(_: Path, model: Path, port: int) -> Launch:
     command = ["-m", "benchmarks.peers.rayserve_peer", "--port", str(port), "--bundle", str(model)]
     # Ray's processes listen to each other on all addresses; without a token of ours it writes one into the home folder.
     environment = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": secrets.token_hex()}
+    environment["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = str(START_SECONDS)  # on a busy machine the default kills it
     return Launch(command, path="/predict", ready="/-/healthz", environment=environment)
 
 
