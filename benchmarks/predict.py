@@ -6,7 +6,7 @@ worker each, and the load generator shares the machine. `vs_echo` is measured ag
 comes, `vs_lean_echo` against the same in uvicorn stripped of all that the predictor does without, its access log first.
 `vs_stock` is against KServe's own model server, `vs_mlserver`, `vs_bentoml` and `vs_rayserve` against these libraries,
 all with the same model in eager torch, whose scores have to be the predictor's. The last three have one thread for
-torch, which is quickest, the stock peer torch's default; and they have rounds of their own, for Ray's processes are
+torch, as Ray gives it, the stock peer torch's default; and they have rounds of their own, for Ray's processes are
 never idle: `rps_beside_peers` is the predictor's rate in them. The peers' packages come from PyPI into
 ~/.cache/feedrank-peers and stay there. wrk is needed: apt-get install wrk.
 """
