@@ -1,14 +1,19 @@
-"""How fast the predictor is, beside the stock KServe peer and a bare echo, and what it loses.
+"""How fast the predictor is, beside what one would take instead and a bare echo, and what it loses.
 
 `python -m benchmarks.predict` prints a table, and as its last line one JSON object. Both models have the default size
 (10,000 users, 50,000 items) and random weights; a request has 100 items; validation and prediction log are on. One
 worker each, and the load generator shares the machine. `vs_echo` is measured against a bare ASGI echo in uvicorn as it
 comes, `vs_lean_echo` against the same in uvicorn stripped of all that the predictor does without, its access log first.
-wrk is needed: apt-get install wrk.
+`vs_stock` is against KServe's own model server, `vs_mlserver`, `vs_bentoml` and `vs_rayserve` against these libraries,
+all with the same model in eager torch, whose scores have to be the predictor's. The last three have one thread for
+torch, as Ray gives it, the stock peer torch's default; and they have rounds of their own, for Ray's processes are
+never idle: `rps_beside_peers` is the predictor's rate in them. The peers' packages come from PyPI into
+~/.cache/feedrank-peers and stay there. wrk is needed: apt-get install wrk.
 """
 
 import contextlib
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -18,9 +23,11 @@ from pathlib import Path
 import httpx
 
 from benchmarks.figures import Figures, show
+from benchmarks.peers.start import PEERS, outside_peer, packages
 from benchmarks.predict_bundle import DEFAULT_SIZE, LARGE_SIZE, Size, write_random_bundle
 from benchmarks.predict_load import LoadResult, finish, random_bodies, requests_per_second, start_open_loop
 from benchmarks.predict_servers import Server, peer, predictor
+from benchmarks.predict_wire import Ranking, decoded, encoded, refuse_differing
 from feedrank import schema
 from feedrank.config.model import ModelConfig, ModelType
 from feedrank.prediction_log import read_log
@@ -34,12 +41,15 @@ def main() -> None:
     """Entry point."""
     if shutil.which("wrk") is None:
         sys.exit("wrk is missing: apt-get install wrk")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that no server outlives it
+    for name in PEERS:
+        packages(name)
     with tempfile.TemporaryDirectory(prefix="feedrank-bench-") as name:
         folder = Path(name)
         figures: Figures = {}
         print("making models …", file=sys.stderr)
         models = {kind: _model(folder, kind, DEFAULT_SIZE) for kind in ("two_tower", "deep_mlp")}
-        for measure in (_throughput, _latency, _losses, _sigkill):
+        for measure in (_throughput, _peers, _latency, _losses, _sigkill):
             print(f"{measure.__name__.strip('_')} …", file=sys.stderr)
             figures |= measure(folder, models)
         print("large …", file=sys.stderr)
@@ -55,15 +65,22 @@ def _model(folder: Path, kind: ModelType, size: Size, version: str = "v1.0.0") -
 def _rates(servers: dict[str, Server], folder: Path, size: Size) -> dict[str, float]:
     """Requests/s of several servers: medians of rounds in which each has its turn."""
     bodies = random_bodies(200, users=size.users, items=size.items)
-    v1 = [b'{"instances": [%b]}' % body for body in bodies]
     rates: dict[str, list[float]] = {name: [] for name in servers}
     for turn in range(ROUNDS + 1):
         for name, server in servers.items():
-            asked = v1 if server.path.startswith("/v1/") else bodies
+            asked = [encoded(server.path, body) for body in bodies]
             rate = requests_per_second(server.port, server.path, asked, folder=folder, seconds=5 if turn else 2)
             if turn:  # the first is for warming up
                 rates[name].append(rate)
     return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def _answer(server: Server) -> Ranking:
+    """What a server answers to one request."""
+    [body] = random_bodies(1, users=DEFAULT_SIZE.users, items=DEFAULT_SIZE.items)
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(server.url + server.path, content=encoded(server.path, body), headers=headers, timeout=60)
+    return decoded(server.path, answer.raise_for_status().content)
 
 
 def _throughput(folder: Path, models: dict[str, Path]) -> Figures:
@@ -72,6 +89,7 @@ def _throughput(folder: Path, models: dict[str, Path]) -> Figures:
         for kind, model in models.items():
             servers[f"stock_{kind}"] = stack.enter_context(peer(folder / f"stock-{kind}", "stock", model))
             servers[kind] = stack.enter_context(predictor(folder / kind, model))
+            refuse_differing({name: _answer(servers[name]) for name in (kind, f"stock_{kind}")})
         rates = _rates(servers, folder, DEFAULT_SIZE)
         rss = servers["two_tower"].resident_gib()
     return {
@@ -81,6 +99,20 @@ def _throughput(folder: Path, models: dict[str, Path]) -> Figures:
         "vs_lean_echo": round(rates["two_tower"] / rates["lean_echo"], 3),
         "mlp_vs_stock": round(rates["deep_mlp"] / rates["stock_deep_mlp"], 2),
         "rss_gib": round(rss, 3),
+    }
+
+
+def _peers(folder: Path, models: dict[str, Path]) -> Figures:
+    model = models["two_tower"]
+    with contextlib.ExitStack() as stack:
+        servers = {"beside_peers": stack.enter_context(predictor(folder / "beside_peers", model))}
+        for name in PEERS:
+            servers[name] = stack.enter_context(outside_peer(folder / name, name, model))
+        refuse_differing({name: _answer(server) for name, server in servers.items()})
+        rates = _rates(servers, folder, DEFAULT_SIZE)
+    return {
+        **{f"rps_{name}": round(rate) for name, rate in rates.items()},
+        **{f"vs_{name}": round(rates["beside_peers"] / rates[name], 2) for name in PEERS},
     }
 
 
@@ -189,6 +221,7 @@ def _large(folder: Path, figures: Figures) -> Figures:
 
 TARGETS = {
     "vs_stock": ">= 5", "vs_echo": ">= 0.30, aim 0.50",
+    "vs_mlserver": ">= 5", "vs_bentoml": ">= 5", "vs_rayserve": ">= 5",
     "mlp_vs_stock": ">= 3", "p99_ms_at_1000": "< 10",
     "overload_p99_ms": "< 50", "failed_reloads": "0", "failed_sigterm": "0", "lost_log_rows": "0",
     "lost_after_sigkill_ms": "<= 100",

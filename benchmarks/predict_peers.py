@@ -39,26 +39,10 @@ def serve_echo(port: int, settings: dict[str, Any]) -> None:
 def serve_stock(port: int, bundle_directory: Path) -> None:
     """Runs KServe's model server with its defaults."""
     import kserve
-    import numpy as np
-    import torch
 
-    from feedrank import schema
-    from feedrank.features.online import online_features
-    from feedrank.model.bundle import ITEM_IDS, USER_IDS, load_bundle, rows_of
-    from feedrank.model.inputs import to_inputs
-    from feedrank.model.networks import build_ranker
-    from serving.requests import convert
-    from serving.service import microseconds
+    from benchmarks.peers.ranker import TorchRanker
 
-    bundle = load_bundle(bundle_directory)
-    snapshot = bundle.snapshot
-    known_users, known_items = bundle.arrays[USER_IDS], bundle.arrays[ITEM_IDS]
-    ranker = build_ranker(bundle.config, num_users=len(known_users), num_items=len(known_items))
-    weights = {
-        name: torch.from_numpy(np.array(a)) for name, a in bundle.arrays.items() if name not in (USER_IDS, ITEM_IDS)
-    }
-    ranker.load_state_dict(weights)
-    ranker.eval()
+    ranker = TorchRanker(bundle_directory)
 
     class StockRanker(kserve.Model):
         def load(self) -> bool:
@@ -66,29 +50,7 @@ def serve_stock(port: int, bundle_directory: Path) -> None:
             return True
 
         def predict(self, payload: dict[str, Any], headers: dict[str, str] | None = None) -> dict[str, Any]:
-            return {"predictions": [self.rank(instance) for instance in payload["instances"]]}
-
-        def rank(self, instance: dict[str, Any]) -> dict[str, Any]:
-            request = convert(instance)
-            assert request.context is not None
-            assert request.context.timestamp is not None
-            items = np.array(request.item_ids)
-            device = schema.DEVICES.index(request.context.device or "mobile")
-            time_us = microseconds(request.context.timestamp)
-            features = online_features(
-                snapshot, user_id=request.user_id, item_ids=items, time_us=time_us, device=device
-            )
-            user_rows = np.full(len(items), rows_of(known_users, np.array([request.user_id]))[0])
-            with torch.inference_mode():
-                logits = ranker(
-                    torch.from_numpy(user_rows),
-                    torch.from_numpy(rows_of(known_items, items)),
-                    torch.from_numpy(to_inputs(features)),
-                )
-                scores, order = torch.sort(torch.sigmoid(logits), descending=True)
-            pairs = zip(items[order.numpy()].tolist(), scores.tolist(), strict=True)
-            ranked = [{"item_id": i, "score": s, "rank": n} for n, (i, s) in enumerate(pairs, start=1)]
-            return {"user_id": request.user_id, "predictions": ranked, "model_version": bundle.metadata.model_version}
+            return {"predictions": [ranker.answer(instance) for instance in payload["instances"]]}
 
     model = StockRanker("ranker")
     model.load()

@@ -60,9 +60,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def _started(
+def running(
     command: list[str], *, port: int, path: str, ready: str, folder: Path, environment: dict[str, str]
 ) -> Iterator[Server]:
+    """A server from when it answers `ready` with 200 until the block ends.
+
+    Raises:
+        RuntimeError: it ended before, or took too long.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with (folder / "output").open("ab") as sink:
@@ -71,10 +76,11 @@ def _started(
     try:
         while True:
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(server.url + ready).status_code < 500:
+                if httpx.get(server.url + ready).status_code == httpx.codes.OK:
                     break
             if process.poll() is not None or time.perf_counter() - started > START_SECONDS:
-                raise RuntimeError(f"the server did not start; see {folder / 'output'}")
+                end = (folder / "output").read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"the server did not start; the end of its output:\n{end}")
             time.sleep(POLL_SECONDS)
         server.start_seconds = time.perf_counter() - started
         yield server
@@ -91,7 +97,7 @@ def predictor(folder: Path, model: Path, **settings: str) -> Iterator[Server]:
     command += ["--log-dir", str(folder / "log"), "--spool-dir", str(folder / "spool")]
     environment = {f"FEEDRANK__SERVING__{key}": value for key, value in settings.items()}
     environment = {"FEEDRANK__SERVING__DRAIN__DELAY_SECONDS": "0.5"} | environment
-    with _started(
+    with running(
         command, port=port, path="/predict", ready="/v2/health/ready", folder=folder, environment=environment
     ) as server:
         yield server
@@ -105,5 +111,5 @@ def peer(folder: Path, kind: str, model: Path | None = None) -> Iterator[Server]
     if model is not None:
         command += ["--bundle", str(model)]
     path = "/v1/models/ranker:predict" if kind == "stock" else "/predict"
-    with _started(command, port=port, path=path, ready="/", folder=folder, environment={}) as server:
+    with running(command, port=port, path=path, ready="/", folder=folder, environment={}) as server:
         yield server
