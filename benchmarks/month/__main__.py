@@ -3,9 +3,9 @@
     python -m benchmarks.month [--seeds 42,7,11] [--days N] [--output FOLDER]
 
 Only sizes differ from what is shipped (`settings.py`), and the clock is injected (`clock.py`). The first seed plays the
-whole story (`incidents.py`); the others have the taste shift alone, for the median of the recovered share. Needs root
-(the volume is a mount of limited size, so that it can be full), a C compiler and about an hour. Prints tables and, as
-the last line, one JSON object.
+whole story (`incidents.py`); the others have the taste shift alone, a week earlier, and end as long after it: they are
+for the median of the recovered share. Needs root (the volume is a mount of limited size, so that it can be full), a C
+compiler and, with nothing else on the machine, an hour a seed. Prints tables and, as the last line, one JSON object.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main() -> None:
     shares, first = [], None
     for number, seed in enumerate(int(seed) for seed in arguments.seeds.split(",")):
         whole = number == 0
-        sizes = Sizes(seed=seed, days=arguments.days) if whole else Sizes(seed=seed, device_shift=None)
+        sizes = Sizes(seed=seed, days=arguments.days) if whole else Sizes.of_taste_shift(seed)
         found = play(sizes, folder=(arguments.output / str(seed)).resolve(), whole=whole, console=console)
         console.print(f"seed {seed}: {found}", highlight=False)
         shares.append(found["recovered_share"])

@@ -30,6 +30,12 @@ class Sizes:
     volume_mb: int = 512
     """Of the claim with tables, log, models and state."""
 
+    @staticmethod
+    def of_taste_shift(seed: int) -> "Sizes":
+        """With one calm week, the taste shift, and as many days after it as the whole story has."""
+        calm = 7
+        return Sizes(seed=seed, days=Sizes.days - (Sizes.taste_shift - calm), taste_shift=calm, device_shift=None)
+
     @property
     def total_days(self) -> int:
         """History and served days."""
