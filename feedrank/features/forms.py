@@ -5,7 +5,7 @@ and what monitoring may expect of it. To add one, write its class here with a te
 offline table, snapshot, request path, training and monitoring ask the form.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -78,6 +78,10 @@ class Form(BaseModel):
         """The feature from the context and its aggregates' values."""
         raise NotImplementedError
 
+    def of(self, context: Context, state: Mapping[Aggregate, Array]) -> Array:
+        """The feature from the context and the values of all aggregates."""
+        return self.value(context, *(state[aggregate] for aggregate in self.aggregates))
+
     def inputs(self, values: Floats) -> Floats:
         """Values [rows] as network inputs: [rows], or [rows, width] if that is above 1."""
         return values
@@ -94,30 +98,38 @@ class OfHistory(Form):
         return self.per
 
 
-class Count(OfHistory):
-    """How often something happened."""
+class Amount(OfHistory):
+    """A form without an upper bound."""
 
-    count: Literal["impression"]
+    def inputs(self, values: Floats) -> Floats:
+        """The logarithm."""
+        return np.log1p(values)
 
-    growth = "count"
+
+class Whole(Amount):
+    """An amount in whole numbers: its one aggregate."""
 
     @property
     def type(self) -> pa.DataType:
         """Whole numbers."""
         return pa.int32()
 
+    def value(self, context: Context, *known: Array) -> Array:
+        """The aggregate."""
+        return known[0]
+
+
+class Count(Whole):
+    """How often something happened."""
+
+    count: Literal["impression"]
+
+    growth = "count"
+
     @cached_property
     def aggregates(self) -> tuple[Aggregate, ...]:
         """The count."""
         return (Aggregate(self.entity, Kind.COUNT),)
-
-    def value(self, context: Context, *known: Array) -> Array:
-        """The count."""
-        return known[0]
-
-    def inputs(self, values: Floats) -> Floats:
-        """Its logarithm."""
-        return np.log1p(values)
 
 
 class Popularity(OfHistory):
@@ -174,7 +186,7 @@ class Rate(OfHistory):
         return np.log(rate) - np.log1p(-rate)
 
 
-class Mean(OfHistory):
+class Mean(Amount):
     """Seconds that a click lasts on average."""
 
     mean: Literal["dwell"]
@@ -189,48 +201,26 @@ class Mean(OfHistory):
         dwell_us, clicks = known
         return dwell_us / (np.maximum(clicks, 1) * float(US_PER_SECOND))
 
-    def inputs(self, values: Floats) -> Floats:
-        """Its logarithm."""
-        return np.log1p(values)
 
-
-class Days(OfHistory):
+class Days(Whole):
     """On how many UTC days something happened."""
 
     days: Literal["impression"]
 
     growth = "count"
 
-    @property
-    def type(self) -> pa.DataType:
-        """Whole numbers."""
-        return pa.int32()
-
     @cached_property
     def aggregates(self) -> tuple[Aggregate, ...]:
         """The days."""
         return (Aggregate(self.entity, Kind.DAYS),)
 
-    def value(self, context: Context, *known: Array) -> Array:
-        """The days."""
-        return known[0]
 
-    def inputs(self, values: Floats) -> Floats:
-        """Their logarithm."""
-        return np.log1p(values)
-
-
-class Age(OfHistory):
+class Age(Whole):
     """Whole days since something happened for the first time; 0 if it has not yet."""
 
     age: Literal["impression"]
 
     growth = "age"
-
-    @property
-    def type(self) -> pa.DataType:
-        """Whole numbers."""
-        return pa.int32()
 
     @property
     def clocked(self) -> bool:
@@ -245,10 +235,6 @@ class Age(OfHistory):
     def value(self, context: Context, *known: Array) -> Array:
         """In days."""
         return np.maximum(np.floor((context.times_us - known[0]) / float(US_PER_DAY)), 0.0)
-
-    def inputs(self, values: Floats) -> Floats:
-        """Its logarithm."""
-        return np.log1p(values)
 
 
 class Since(OfHistory):

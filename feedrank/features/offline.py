@@ -29,7 +29,7 @@ def feature_table(events: Events, *, config: FeatureConfig, remembered: NDArray[
         state = fold.read({entity: codes[rows] for entity, codes in events.codes.items()}, day)
         context = Context(events.times_us[rows], events.devices[rows], np.asarray(day * US_PER_DAY))
         for name, form in definitions(config).items():
-            columns[name][rows] = form.value(context, *(state[aggregate] for aggregate in form.aggregates))
+            columns[name][rows] = form.of(context, state)
         fold.add(day, rows if remembered is None else np.flatnonzero(remembered[rows]) + rows.start)
     columns |= {
         schema.TARGET: events.clicks,

@@ -24,7 +24,7 @@ def online_features(
     forms = definitions(snapshot.info.feature_config).values()
     matrix = np.empty((len(item_ids), len(forms)), dtype=np.float32)
     for column, form in enumerate(forms):
-        matrix[:, column] = form.value(context, *(state[aggregate] for aggregate in form.aggregates))
+        matrix[:, column] = form.of(context, state)
     return matrix
 
 

@@ -122,10 +122,7 @@ def _differences(predictions: pa.Table, known: _Known, *, config: FeatureConfig)
             count = np.ones(predictions.num_rows, dtype=np.int64)
             state |= {IMPRESSIONS: known.impressions * count, CLICKS: known.clicks * count}
             context = Context(events.times_us[rows], events.devices[rows], np.asarray(day * US_PER_DAY))
-            columns = {
-                name: form.value(context, *(state[aggregate] for aggregate in form.aggregates))
-                for name, form in definitions(config).items()
-            }
+            columns = {name: form.of(context, state) for name, form in definitions(config).items()}
         fold.add(day, rows)
     return np.stack(
         [_differs(predictions[name], np.asarray(columns[name], dtype=np.float64)) for name in schema.FEATURES], axis=1

@@ -231,10 +231,11 @@ class RetrainingLog:
 
         Where feedback comes once a night, this and a cool-down of half a day let one start with each delivery.
         """
-        events = self.events()
-        failed = {event.request_id for event in events if event.outcome not in ("", SUCCEEDED)}
-        had = [e for e in events if e.event == "requested" and e.feedback_until and e.request_id not in failed]
-        if feedback_until is None or not had or feedback_until > max(e.feedback_until for e in had if e.feedback_until):
+        if feedback_until is None:
+            return ""
+        learnt = self._requests(but_for=lambda outcome: outcome not in ("", SUCCEEDED))
+        had = [event for event in learnt if event.feedback_until and event.feedback_until >= feedback_until]
+        if not had:
             return ""
         return (
             f"the retraining of {had[-1].at:%Y-%m-%d %H:%M} UTC had all feedback that there is, which reaches to "
@@ -242,10 +243,14 @@ class RetrainingLog:
         )
 
     def _last_start(self, *, with_follow_ups: bool) -> datetime | None:
-        events = self.events()
-        failed = {event.request_id for event in events if event.outcome == NOT_STARTED}
-        requests = [e for e in events if e.event == "requested" and e.request_id not in failed]
+        requests = self._requests(but_for=lambda outcome: outcome == NOT_STARTED)
         return max((e.at for e in requests if with_follow_ups or e.cause != "follow_up"), default=None)
+
+    def _requests(self, *, but_for: Callable[[str], bool]) -> list[Event]:
+        """The requests in order, without those of some outcomes."""
+        events = self.events()
+        left_out = {event.request_id for event in events if but_for(event.outcome)}
+        return [event for event in events if event.event == "requested" and event.request_id not in left_out]
 
     def _bury_crashed(self, now: datetime) -> None:
         """Records the end of a local retraining whose process is gone: it began, but nobody holds its lock."""

@@ -120,8 +120,7 @@ class OnlineState:
 
 def _standing(form: Form, known: dict[Aggregate, Array]) -> Floats:
     # Time and device are of no account for the forms that this is called with.
-    value = form.value(Context(*[np.asarray(0)] * 3), *(known[aggregate] for aggregate in form.aggregates))
-    return value.astype(np.float32)
+    return form.of(Context(*[np.asarray(0)] * 3), known).astype(np.float32)
 
 
 def _moving(form: Form, known: dict[Aggregate, Array]) -> Moving:
