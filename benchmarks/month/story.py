@@ -132,7 +132,7 @@ class Story:
         self._note_models()
 
     def _note_models(self) -> None:
-        """Of each retrained model, by how many days its latest row is older than what had been delivered whole."""
+        """Of each retrained model, by how many days its latest row is older than what had been delivered and not held."""
         path = self.platform.volume / "retraining" / "refitted" / METADATA_FILE
         if not path.exists():
             return
@@ -149,9 +149,9 @@ class Story:
         """The export of the day before arrives, and is read."""
         before = number - 1
         if before >= 0:
-            lost, bad = (self.whole and before == day for day in (of.LOST_DAY, of.BAD_DAY))
+            lost, bad, busy = (self.whole and before == day for day in (of.LOST_DAY, of.BAD_DAY, of.BUSY_DAY))
             self.feed.export(before, self._rows[before], device="phone" if bad else None, lost=lost)
-            if not (lost or bad):
+            if not (lost or bad or busy):  # validation holds a bad and a busy day
                 self._delivered = self.sizes.at(number)
         if not self.platform.etl():
             outcome = self.platform.outcomes[-1]
