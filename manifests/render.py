@@ -18,11 +18,11 @@ from typing import Any
 
 import yaml
 
-from feedrank.config import Config
+from feedrank.config import Config, file_name
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "helm" / "feedrank"
-FILES = ("data", "model", "monitoring", "pipelines", "promotion", "serving", "upkeep")
+FILES = ("feed", "data", "model", "monitoring", "pipelines", "promotion", "serving", "upkeep")
 """Of config/, those that the chart carries."""
 RELEASE = NAMESPACE = "feedrank"
 KUBE_VERSION = "1.34.0"
@@ -163,7 +163,7 @@ def _rules_only(value: Any) -> Any:
 def wanted_files() -> dict[Path, str]:
     """Every derived file with its content."""
     files = {
-        CHART / "config" / f"{name}_config.yaml": (ROOT / "config" / f"{name}_config.yaml").read_text(encoding="utf-8")
+        CHART / "config" / file_name(name): (ROOT / "config" / file_name(name)).read_text(encoding="utf-8")
         for name in FILES
     }
     files[CHART / "values.schema.json"] = schema()
