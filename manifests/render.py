@@ -127,11 +127,23 @@ def schema() -> str:
     whole = json.loads(path.read_text(encoding="utf-8"))
     config = Config.model_json_schema()
     definitions = _rules_only(config.pop("$defs"))
+    _allow_parts_of_features(definitions)
     own = {name: definition for name, definition in whole["$defs"].items() if name[0].islower()}
     used = {name: _rules_only(config["properties"][name]) for name in FILES}
     whole["properties"]["config"]["properties"] = used
     whole["$defs"] = own | _reachable(definitions, used)
     return json.dumps(whole, indent=2) + "\n"
+
+
+def _allow_parts_of_features(definitions: Manifest) -> None:
+    """What is given of a feature is merged with the default declaration, and null takes the feature out."""
+    features = definitions["Feed"]["properties"]["features"]
+    forms = [definitions[form["$ref"].rpartition("/")[2]] for form in features["additionalProperties"]["oneOf"]]
+    known: Manifest = {}
+    for form in forms:
+        known = form["properties"] | known
+    part = {"type": ["object", "null"], "properties": known, "additionalProperties": False}
+    definitions["Feed"]["properties"]["features"] = {"type": "object", "additionalProperties": part}
 
 
 def _reachable(definitions: Manifest, start: Any) -> Manifest:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from feedrank.config.feed import Feed
 from feedrank.features.aggregates import US_PER_DAY, Entity
-from feedrank.features.forms import Form
+from feedrank.features.forms import FORMS, Form
 from feedrank.features.offline import compute_features
 from feedrank.tables import timestamps_us
 
@@ -36,10 +37,9 @@ def explain(feed: Feed, interactions: pa.Table | None) -> Iterator[Explanation]:
     """All features of a feed, with their values on the latest day of some interactions."""
     rows = None if interactions is None or not interactions.num_rows else _latest_day(interactions, feed)
     for name, form in feed.features.items():
-        declared = ", ".join(f"{key}: {_text(value)}" for key, value in form.model_dump(exclude_defaults=True).items())
         yield Explanation(
             name=name,
-            declared=f"{{{declared}}}",
+            declared=_declared(form),
             state=_state(form),
             online=_online(form),
             inputs=form.width,
@@ -53,13 +53,19 @@ def _latest_day(interactions: pa.Table, feed: Feed) -> pa.Table:
     return features.filter(pa.array(days == days[-1]))
 
 
+def _declared(form: Form) -> str:
+    given = form.model_dump(exclude_defaults=True)
+    keys = sorted(given.items(), key=lambda item: (item[0] not in FORMS, item[0] != "per"))
+    return f"{{{', '.join(f'{key}: {_text(value)}' for key, value in keys)}}}"
+
+
 def _text(value: object) -> str:
     return f"[{', '.join(value)}]" if isinstance(value, tuple) else str(value)
 
 
 def _state(form: Form) -> str:
     own = [aggregate for aggregate in form.aggregates if aggregate.entity is not Entity.ALL]
-    return f"{len(own) * BYTES_OF_AGGREGATE} B a {form.entity.value.replace('_', '-')}" if own else "nothing"
+    return f"{len(own) * BYTES_OF_AGGREGATE} B per {form.entity.value.replace('_', '-')}" if own else "nothing"
 
 
 def _online(form: Form) -> str:
@@ -72,6 +78,6 @@ def _online(form: Form) -> str:
     return "once a request" if form.entity is Entity.USER else "each item of a request"
 
 
-def _values(values: np.ndarray) -> str:
+def _values(values: NDArray[np.float64]) -> str:
     low, median, high = np.quantile(values, [0.0, 0.5, 1.0])
     return f"{low:.4g} … {median:.4g} … {high:.4g}, {np.mean(values == 0):.0%} are 0"
