@@ -1,8 +1,8 @@
 """The forms of features: all that the system knows of a feature follows from its form.
 
 A form says which aggregates of earlier events it is computed from (`aggregates.py`), how, what the network gets of it,
-and what monitoring may expect of it. To add one, write its class here with a test in tests/features/test_forms.py:
-offline table, snapshot, request path, training and monitoring ask the form.
+and what monitoring may expect of it. To add one, write its class here, name it in `FORMS` and `Declared`, and test it:
+offline table, snapshot, request path, training and monitoring ask the form. tests/feeds.py has a strategy of each.
 """
 
 from collections.abc import Mapping
