@@ -58,6 +58,8 @@ def item_ctr(features: pa.Table) -> np.ndarray:
 class ItemCtrModel:
     """Stands for a bundle whose score is one feature."""
 
+    feed = Feed()
+
     def score_table(self, features: pa.Table) -> np.ndarray:
         return item_ctr(features)
 

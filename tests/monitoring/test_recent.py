@@ -76,7 +76,7 @@ def test_an_empty_file_is_skipped_with_a_warning(log: Path) -> None:
     assert any("skipped" in warning for warning in read(log).warnings)
 
 
-@pytest.mark.parametrize("change", ["column gone", "feature gone", "type changed", "feature is text"])
+@pytest.mark.parametrize("change", ["column gone", "type changed", "feature is text"])
 def test_a_file_of_another_schema_is_skipped_with_a_warning(log: Path, change: str) -> None:
     table = pq.ParquetFile(file_of(log, 1)).read()
     place = table.schema.get_field_index(schema.FEATURES_STRUCT)
@@ -87,15 +87,26 @@ def test_a_file_of_another_schema_is_skipped_with_a_warning(log: Path, change: s
     elif change == "type changed":
         table = table.set_column(table.schema.get_field_index(schema.USER_ID), schema.USER_ID, [["x"] * len(table)])
     else:
-        if change == "feature gone":
-            del parts["item_ctr"]
-        else:
-            parts["item_ctr"] = pa.array(["much"] * len(table))
+        parts["item_ctr"] = pa.array(["much"] * len(table))
         table = table.set_column(place, schema.FEATURES_STRUCT, pa.StructArray.from_arrays(parts.values(), list(parts)))
     pq.write_table(table, file_of(log, 1))
     recent = read(log)
     assert 90 < recent.rows.num_rows <= 101
     assert any("skipped" in warning for warning in recent.warnings)
+
+
+def test_rows_of_a_model_that_lacked_a_feature_have_no_value_in_it(log: Path) -> None:
+    table = pq.ParquetFile(file_of(log, 1)).read()
+    place, struct = table.schema.get_field_index(schema.FEATURES_STRUCT), table[schema.FEATURES_STRUCT]
+    parts = dict(zip(Feed().names, struct.combine_chunks().flatten(), strict=True))
+    del parts["item_ctr"]
+    table = table.set_column(place, schema.FEATURES_STRUCT, pa.StructArray.from_arrays(parts.values(), list(parts)))
+    pq.write_table(table, file_of(log, 1))
+    recent = read(log)
+    assert recent.warnings == []
+    features = recent.rows[schema.FEATURES_STRUCT].combine_chunks()
+    assert features.field("item_ctr").null_count == table.num_rows
+    assert features.field("item_popularity").null_count == 0
 
 
 def test_additional_columns_do_no_harm(log: Path) -> None:
