@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from feedrank import schema
 from feedrank.config.feed import Feed
-from feedrank.features.forms import microseconds
+from feedrank.features.aggregates import microseconds
 
 US_PER_SECOND = 1_000_000
 US_PER_HOUR = 3_600 * US_PER_SECOND

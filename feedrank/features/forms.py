@@ -1,13 +1,13 @@
 """The forms of features: all that the system knows of a feature follows from its form.
 
 A form says which aggregates of earlier events it is computed from (`aggregates.py`), how, what the network gets of it,
-and what monitoring may expect of it. To add one, write its class here, name it in `FORMS` and `Declared`, and test it:
+and what monitoring may expect of it. To add one, write its class here, name it in `FORMS`, and test it:
 offline table, snapshot, request path, training and monitoring ask the form. tests/feeds.py has a strategy of each.
 """
 
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
-from typing import Annotated, Any, ClassVar, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,7 @@ from feedrank.features.aggregates import (
     Floats,
     Kind,
     decay,
+    microseconds,
 )
 
 HARMONICS = 2
@@ -39,12 +40,6 @@ def _distinct(per: tuple[str, ...]) -> tuple[str, ...]:
     if not per or len(set(per)) < len(per):
         raise ValueError("expected user, item or both")
     return per
-
-
-@lru_cache(maxsize=1024)
-def microseconds(half_life: str) -> float:
-    """The length of a `HalfLife`."""
-    return float(half_life[:-1]) * {"m": US_PER_MINUTE, "h": US_PER_HOUR, "d": US_PER_DAY}[half_life[-1]]
 
 
 def _some_time(half_life: str) -> str:
@@ -231,6 +226,15 @@ class Amount(OfHistory):
         return np.log1p(values)
 
 
+class Whole(Amount):
+    """An amount in whole numbers."""
+
+    @property
+    def type(self) -> pa.DataType:
+        """Whole numbers."""
+        return pa.int32()
+
+
 class Mean(Amount):
     """Seconds that a click lasts on average."""
 
@@ -247,7 +251,7 @@ class Mean(Amount):
         return dwell_us / (np.maximum(clicks, 1) * float(US_PER_SECOND))
 
 
-class Days(Amount):
+class Days(Whole):
     """On how many UTC days something happened."""
 
     days: Happening
@@ -256,11 +260,6 @@ class Days(Amount):
     def growth(self) -> Growth:
         """Proportional."""
         return "count"
-
-    @property
-    def type(self) -> pa.DataType:
-        """Whole numbers."""
-        return pa.int32()
 
     @cached_property
     def aggregates(self) -> tuple[Aggregate, ...]:
@@ -272,7 +271,7 @@ class Days(Amount):
         return known[0]
 
 
-class Age(Amount):
+class Age(Whole):
     """Whole days since something happened for the first time; 0 if it has not yet."""
 
     age: Happening
@@ -281,11 +280,6 @@ class Age(Amount):
     def growth(self) -> Growth:
         """A day a day."""
         return "age"
-
-    @property
-    def type(self) -> pa.DataType:
-        """Whole numbers."""
-        return pa.int32()
 
     @property
     def clocked(self) -> bool:
@@ -397,19 +391,15 @@ def _form_of(declared: Any) -> str | None:
     return next((key for key in FORMS if key in keys), None)
 
 
-Declared = Annotated[
-    Annotated[Count, Tag("count")]
-    | Annotated[Rate, Tag("rate")]
-    | Annotated[Mean, Tag("mean")]
-    | Annotated[Days, Tag("days")]
-    | Annotated[Age, Tag("age")]
-    | Annotated[Since, Tag("since")]
-    | Annotated[Clock, Tag("clock")]
-    | Annotated[Equals, Tag("context")],
-    Discriminator(
-        _form_of,
-        custom_error_type="no_form",
-        custom_error_message="expected one of the forms " + ", ".join(FORMS),
-    ),
-]
+if TYPE_CHECKING:
+    Declared = Form
+else:
+    Declared = Annotated[
+        Union[tuple(Annotated[form, Tag(key)] for key, form in FORMS.items())],  # noqa: UP007  # of a computed tuple
+        Discriminator(
+            _form_of,
+            custom_error_type="no_form",
+            custom_error_message="expected one of the forms " + ", ".join(FORMS),
+        ),
+    ]
 """A feature as a declaration has it."""
