@@ -8,7 +8,7 @@ from scipy.stats import ks_2samp
 from benchmarks.monitored_world import ServedWorld, area
 from feedrank import schema
 from feedrank.config import MonitoringConfig
-from feedrank.features.definitions import FORMS
+from feedrank.config.feed import Feed
 from feedrank.monitoring.drift import cramers_v
 from feedrank.monitoring.performance import Floats
 from feedrank.monitoring.psi import score_bins, stability
@@ -22,7 +22,7 @@ def margin(world: ServedWorld, clean: ServedWorld, *, day: datetime, config: Mon
     drift, performance = config.drift, config.performance
     (rows, scores), (clean_rows, clean_scores) = day_of(world, day), day_of(clean, day)
     effects = []
-    for name, form in FORMS.items():
+    for name, form in Feed().features.items():
         now, before = rows[name].to_numpy(), clean_rows[name].to_numpy()
         if form.categorical:
             effects.append(cramers_v(before, now) / drift.cramers_v_threshold)
@@ -43,7 +43,7 @@ def plain_alarm(world: ServedWorld, day: datetime) -> bool:
     rows, scores = day_of(world, day)
     bins = score_bins(world.test_scores, bins=10)
     return stability(scores, reference=bins).index > PLAIN_PSI or any(
-        ks_2samp(world.train[name].to_numpy(), rows[name].to_numpy()).statistic > PLAIN_KS for name in schema.FEATURES
+        ks_2samp(world.train[name].to_numpy(), rows[name].to_numpy()).statistic > PLAIN_KS for name in Feed().names
     )
 
 

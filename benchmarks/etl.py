@@ -34,7 +34,7 @@ from feedrank.config import Config
 from feedrank.data.ingest import ingest
 from feedrank.data.validation import validate
 from feedrank.data.validation.stored import CLEAN
-from feedrank.features.events import EVENT_COLUMNS
+from feedrank.features.events import event_columns
 from feedrank.features.offline import compute_features
 from feedrank.tables import read_partitioned, sort_by_time
 
@@ -73,23 +73,23 @@ def measure_etl(folder: Path, *, config: Config) -> Figures:
                 num_items=data.generator.num_items,
             )
         ),
-        "features_seconds": seconds(lambda: stages.build_features(validated / CLEAN, output=features, config=data)),
+        "features_seconds": seconds(lambda: stages.build_features(validated / CLEAN, output=features, config=config)),
     }
     return {"etl_seconds": sum(figures.values()), **figures}
 
 
 def measure_features(folder: Path, *, config: Config) -> Figures:
     """The features beside the limit and pandas, in alternation."""
-    table = read_partitioned(folder / "raw", columns=EVENT_COLUMNS)
+    table = read_partitioned(folder / "raw", columns=event_columns(config.feed))
     shuffled = table.take(pa.array(np.random.default_rng(0).permutation(table.num_rows))).combine_chunks()
-    source, target, settings = folder / "shuffled.parquet", folder / "sorted.parquet", config.data.features
+    source, target, settings = folder / "shuffled.parquet", folder / "sorted.parquet", config.feed
     pq.write_table(shuffled, source)
     frame = to_frame(shuffled)
-    check_equal(pandas_features(frame, config=settings), compute_features(shuffled, config=settings))
+    check_equal(pandas_features(frame, feed=settings), compute_features(shuffled, feed=settings))
     actions: dict[str, Callable[[], object]] = {
         "limit": lambda: pq.write_table(sort_by_time(pq.read_table(source)), target),
-        "features": lambda: compute_features(shuffled, config=settings),
-        "pandas": lambda: pandas_features(frame, config=settings),
+        "features": lambda: compute_features(shuffled, feed=settings),
+        "pandas": lambda: pandas_features(frame, feed=settings),
     }
     times: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(REPEATS):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from feedrank import stages
 from feedrank.config import load_config
-from feedrank.features.events import EVENT_COLUMNS
+from feedrank.features.events import event_columns
 from feedrank.features.offline import compute_features
 from feedrank.tables import read_partitioned
 
@@ -19,16 +19,16 @@ REPEATS = 3
 
 def run(interactions: Path, output: Path) -> dict[str, float]:
     """The stage as the pipeline runs it and its peak memory; then the features alone, the median of repetitions."""
-    config = load_config().data
+    config = load_config()
     started = time.perf_counter()
     stages.build_features(interactions, output=output, config=config)
     stage_seconds = time.perf_counter() - started
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_PER_GIB
-    table = read_partitioned(interactions, columns=EVENT_COLUMNS)
+    table = read_partitioned(interactions, columns=event_columns(config.feed))
     seconds = []
     for _ in range(REPEATS):
         started = time.perf_counter()
-        compute_features(table, config=config.features)
+        compute_features(table, feed=config.feed)
         seconds.append(time.perf_counter() - started)
     return {"stage_seconds": stage_seconds, "compute_seconds": statistics.median(seconds), "peak_gib": peak_gib}
 

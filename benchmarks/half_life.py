@@ -37,12 +37,12 @@ def random_feed(sizes: Sizes, *, config: Config) -> pa.Table:
     """The features of all days in random order."""
     feed = Feed(sizes, exports=Path())
     days = [feed.random_day(feed.world, feed.audience, day) for day in range(-sizes.history_days, sizes.days)]
-    return compute_features(pa.concat_tables(days).sort_by(schema.TIMESTAMP), config=config.data.features)
+    return compute_features(pa.concat_tables(days).sort_by(schema.TIMESTAMP), feed=config.feed)
 
 
 def gauc(trained: Trained, rows: pa.Table, *, model: ModelConfig) -> float:
     """Of a ranker on some rows."""
-    scores = score_table(trained.arrays, model.model_type, rows)
+    scores = score_table(trained.arrays, model.model_type, Feed(), rows)
     return group_auc(rows[schema.USER_ID].to_numpy(), rows[schema.TARGET].to_numpy(), scores)[0]
 
 
@@ -51,9 +51,11 @@ def fitted(rows: pa.Table, *, config: Config) -> Iterator[tuple[Trained, Trained
     least = config.model.evaluation.min_impressions_per_user
     train, validation, _ = hold_out(rows, config=config.promotion.hold_out, min_impressions=least).tables(rows)
     for half_life_days in config.model.training.half_life_days:
-        evaluated = Trainer(config.model, train=train, validation=validation, half_life_days=half_life_days).run()
+        evaluated = Trainer(
+            config.model, Feed(), train=train, validation=validation, half_life_days=half_life_days
+        ).run()
         model = config.model.with_epochs(evaluated.best_epoch)
-        refitted = Trainer(model, train=rows, validation=None, half_life_days=half_life_days).run()
+        refitted = Trainer(model, Feed(), train=rows, validation=None, half_life_days=half_life_days).run()
         yield refitted, evaluated
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from feedrank import schema
 from feedrank.config import MonitoringConfig
-from feedrank.config.data import DriftScenario, FeatureConfig, GeneratorConfig
+from feedrank.config.data import DriftScenario, GeneratorConfig
+from feedrank.config.feed import Feed
 from feedrank.data.generator import World, generate
 from feedrank.features.offline import compute_features
 from feedrank.monitoring.performance import auc_estimate
@@ -57,7 +58,7 @@ def serve(
     """Generates a world, and writes its reference and the log and feedback from `first_served` on."""
     drifted = generator.model_copy(update={"drifts": drifts})
     interactions = pa.concat_tables(list(generate(drifted)))
-    features = compute_features(interactions, config=FeatureConfig())
+    features = compute_features(interactions, feed=Feed())
     interactions = interactions.take(pa.array(np.argsort(timestamps_us(interactions), kind="stable")))
     scores = dulled_truth(generator, features)
     train = before(features, first_served - timedelta(days=TEST_DAYS))
@@ -84,7 +85,7 @@ def write_reference(
         test_scores,
         model_version=MODEL_VERSION,
         metrics={"auc": area(test_scores, test[schema.TARGET].to_numpy()), "log_loss": 0.0},
-        features=FeatureConfig(),
+        feed=Feed(),
         config=config,
         directory=directory,
     )
@@ -92,7 +93,7 @@ def write_reference(
 
 def dulled_truth(generator: GeneratorConfig, features: pa.Table) -> NDArray[np.float64]:
     """The model's scores: true click probabilities of the world without drift, with noise."""
-    devices = np.stack([features[name].to_numpy() for name in schema.DEVICE_COLUMNS]).argmax(axis=0)
+    devices = np.stack([features[name].to_numpy() for name in tuple(Feed().flags)]).argmax(axis=0)
     truth = World(generator).click_probability(
         features[schema.USER_ID].to_numpy(),
         features[schema.ITEM_ID].to_numpy(),
@@ -111,7 +112,7 @@ def dulled(truth: NDArray[np.float64], *, seed: int) -> NDArray[np.float64]:
 def prediction_log(
     features: pa.Table, *, scores: NDArray[np.float64], ranks: NDArray[np.int16] | None = None
 ) -> pa.Table:
-    """A log (`schema.PREDICTION_LOG`) in which every row was predicted shortly before it was shown."""
+    """A log (`Feed().log`) in which every row was predicted shortly before it was shown."""
     rows = features.num_rows
     rng = np.random.default_rng(0)
     columns = {
@@ -125,10 +126,10 @@ def prediction_log(
         schema.MODEL_VERSION: pa.array([MODEL_VERSION]).take(pa.array(np.zeros(rows, dtype=np.int64))),
         schema.LATENCY_MS: pa.array(rng.lognormal(1.0, 0.5, rows).astype(np.float32)),
         schema.FEATURES_STRUCT: pa.StructArray.from_arrays(
-            [features[name].combine_chunks() for name in schema.FEATURES], fields=list(schema.FEATURE_FIELDS)
+            [features[name].combine_chunks() for name in Feed().names], fields=list(Feed().fields)
         ),
     }
-    return pa.table(columns, schema=schema.PREDICTION_LOG)
+    return pa.table(columns, schema=Feed().log)
 
 
 def before(features: pa.Table, day: date) -> int:

@@ -9,7 +9,8 @@ import pandas as pd
 import pyarrow as pa
 
 from feedrank import schema
-from feedrank.config.data import FeatureConfig
+from feedrank.config.feed import Feed
+from feedrank.features.aggregates import microseconds
 
 US_PER_SECOND = 1_000_000
 US_PER_HOUR = 3_600 * US_PER_SECOND
@@ -25,34 +26,34 @@ def to_frame(interactions: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def pandas_features(interactions: pd.DataFrame, *, config: FeatureConfig) -> pd.DataFrame:
-    """Features of interactions in any order, in time order, with the columns of `schema.FEATURES`."""
-    events = _events(interactions, config)
-    clicks = _clicks(events, config)
+def pandas_features(interactions: pd.DataFrame, *, feed: Feed) -> pd.DataFrame:
+    """Features of interactions in any order, in time order, with the columns of the default declaration."""
+    events = _events(interactions, feed)
+    clicks = _clicks(events, feed)
     user, item, overall = (_before_today(events, clicks, key) for key in ("user", "item", "all"))
-    prior = (overall["click"] + config.initial_ctr * config.initial_ctr_weight) / (
-        overall["count"] + config.initial_ctr_weight
-    )
+    rates = feed.features["user_historical_ctr"]
+    prior = (overall["click"] + rates.initial_rate * rates.initial_weight) / (overall["count"] + rates.initial_weight)
+    recency_hours = microseconds(feed.features["recency_score"].half_life) / US_PER_HOUR
     never, born = user["last"].isna(), item["first"].notna()
     hours = (events["time"] - user["last"]) / US_PER_HOUR
     age = (events["time"] - item["first"].where(born, events["time"])) // US_PER_DAY
     columns = {
-        schema.USER_HISTORICAL_CTR: _smoothed(user, prior, config.user_ctr_prior_weight),
-        schema.USER_AVG_DWELL_TIME: user["dwell"] / user["click"].clip(lower=1),
-        schema.USER_INTERACTION_COUNT: user["count"],
-        schema.USER_DAYS_ACTIVE: user["days"],
-        schema.ITEM_POPULARITY: np.log1p(item["weight"] * np.exp2(-events["age"] / _half_life_us(config))),
-        schema.ITEM_CTR: _smoothed(item, prior, config.item_ctr_prior_weight),
-        schema.ITEM_AVG_DWELL_TIME: item["dwell"] / item["click"].clip(lower=1),
-        schema.ITEM_AGE_DAYS: age,
+        "user_historical_ctr": _smoothed(user, prior, rates.prior_weight),
+        "user_avg_dwell_time": user["dwell"] / user["click"].clip(lower=1),
+        "user_interaction_count": user["count"],
+        "user_days_active": user["days"],
+        "item_popularity": np.log1p(item["weight"] * np.exp2(-events["age"] / _half_life_us(feed))),
+        "item_ctr": _smoothed(item, prior, feed.features["item_ctr"].prior_weight),
+        "item_avg_dwell_time": item["dwell"] / item["click"].clip(lower=1),
+        "item_age_days": age,
         schema.HOUR_OF_DAY: events["time"] // US_PER_HOUR % 24,
         schema.DAY_OF_WEEK: (events["day"] + 3) % 7,
-        **{name: events["device"].cat.codes == index for index, name in enumerate(schema.DEVICE_COLUMNS)},
-        schema.USER_ITEM_PREVIOUS_INTERACTIONS: _before_today(events, clicks, "pair")["count"],
-        schema.RECENCY_SCORE: np.where(never, 0.0, np.exp2(-hours / config.recency_half_life_hours)),
+        **{name: events["device"].cat.codes == index for index, name in enumerate(feed.flags)},
+        "user_item_previous_interactions": _before_today(events, clicks, "pair")["count"],
+        "recency_score": np.where(never, 0.0, np.exp2(-hours / recency_hours)),
     }
-    types = {field.name: field.type.to_pandas_dtype() for field in schema.FEATURE_FIELDS}
-    return pd.DataFrame({name: columns[name].astype(types[name]) for name in schema.FEATURES})
+    types = {field.name: field.type.to_pandas_dtype() for field in feed.fields}
+    return pd.DataFrame({name: columns[name].astype(types[name]) for name in feed.names})
 
 
 def check_equal(frame: pd.DataFrame, features: pa.Table) -> None:
@@ -61,11 +62,11 @@ def check_equal(frame: pd.DataFrame, features: pa.Table) -> None:
     Raises:
         AssertionError: names the first column that differs.
     """
-    for name in schema.FEATURES:
+    for name in frame.columns:
         np.testing.assert_allclose(frame[name], features[name].to_numpy(), rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def _events(interactions: pd.DataFrame, config: FeatureConfig) -> pd.DataFrame:
+def _events(interactions: pd.DataFrame, feed: Feed) -> pd.DataFrame:
     ordered = interactions.sort_values(schema.TIMESTAMP, kind="stable", ignore_index=True)
     user, item = (pd.factorize(ordered[name])[0] for name in (schema.USER_ID, schema.ITEM_ID))
     time = ordered[schema.TIMESTAMP]
@@ -79,7 +80,7 @@ def _events(interactions: pd.DataFrame, config: FeatureConfig) -> pd.DataFrame:
             "time": time,
             "day": time // US_PER_DAY,
             "age": age,
-            "weight": np.exp2(age / _half_life_us(config)),
+            "weight": np.exp2(age / _half_life_us(feed)),
             "click": ordered[schema.CLICK],
             "dwell": ordered[schema.DWELL_TIME],
             "action_time": ordered[schema.ACTION_TIME],
@@ -88,16 +89,16 @@ def _events(interactions: pd.DataFrame, config: FeatureConfig) -> pd.DataFrame:
     )
 
 
-def _clicks(events: pd.DataFrame, config: FeatureConfig) -> pd.DataFrame:
+def _clicks(events: pd.DataFrame, feed: Feed) -> pd.DataFrame:
     """The clicks by the day on which they became known."""
     clicks = events[events["click"] == 1].copy()
-    delayed = clicks["time"] + round(config.outcome_delay_minutes * 60 * US_PER_SECOND)
+    delayed = clicks["time"] + round(feed.outcome_delay_minutes * 60 * US_PER_SECOND)
     clicks["day"] = clicks["action_time"].fillna(delayed).astype(np.int64) // US_PER_DAY
     return clicks
 
 
-def _half_life_us(config: FeatureConfig) -> float:
-    return config.popularity_half_life_days * US_PER_DAY
+def _half_life_us(feed: Feed) -> float:
+    return microseconds(feed.features["item_popularity"].half_life)
 
 
 def _smoothed(entity: pd.DataFrame, prior: pd.Series, weight: float) -> pd.Series:

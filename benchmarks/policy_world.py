@@ -21,7 +21,8 @@ from benchmarks.monitored_world import (
 )
 from feedrank import schema
 from feedrank.config import MonitoringConfig
-from feedrank.config.data import DriftScenario, FeatureConfig, GeneratorConfig
+from feedrank.config.data import DriftScenario, GeneratorConfig
+from feedrank.config.feed import Feed
 from feedrank.data.generator import World, generate
 from feedrank.data.generator.events import MS_PER_SECOND
 from feedrank.features.events import Events
@@ -131,7 +132,7 @@ class _Law:
 
 def _features(history: pa.Table, feedback: pa.Table, *, pages: Ints, shown: Ints) -> tuple[pa.Table, pa.Table]:
     """Nightly features of the history's rows, and of all candidates; only shown rows are remembered."""
-    config = FeatureConfig()
+    config = Feed()
     requests, width = pages.shape
     candidates = feedback.take(pa.array(np.repeat(np.arange(requests), width)))
     was_shown = np.zeros(pages.shape, dtype=bool)
@@ -139,8 +140,8 @@ def _features(history: pa.Table, feedback: pa.Table, *, pages: Ints, shown: Ints
     clicks = candidates[schema.CLICK].to_numpy() * was_shown.ravel()
     candidates = _replaced(candidates, {schema.ITEM_ID: pages.ravel(), schema.CLICK: clicks})
     remembered = np.concatenate([np.ones(history.num_rows, dtype=bool), was_shown.ravel()])
-    events = Events.from_table(pa.concat_tables([history, candidates]), config=config)
-    table = feature_table(events, config=config, remembered=remembered)
+    events = Events.from_table(pa.concat_tables([history, candidates]), feed=config)
+    table = feature_table(events, feed=config, remembered=remembered)
     return table.slice(0, history.num_rows), table.slice(history.num_rows)
 
 

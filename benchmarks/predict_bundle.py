@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 
 from feedrank import schema
-from feedrank.config.data import FeatureConfig
+from feedrank.config.feed import Feed
 from feedrank.config.model import ModelConfig
 from feedrank.features.snapshot import take_snapshot
 from feedrank.model.bundle import ITEM_IDS, USER_IDS, DateRange, ModelMetadata, seal, write_bundle
 
 END = datetime(2024, 11, 15, tzinfo=UTC)
 """The cut-off of the snapshots."""
-DEFAULT_FEATURES = FeatureConfig()
+DEFAULT_FEATURES = Feed()
 DAYS = 90
 EMBEDDING_SD = 0.2
 
@@ -47,6 +47,8 @@ def random_interactions(size: Size, *, seed: int = 0) -> pa.Table:
             schema.ITEM_ID: rng.integers(0, size.items, rows),
             schema.TIMESTAMP: pa.array(times).cast(schema.TIMESTAMP_TYPE),
             schema.CLICK: clicks,
+            schema.LIKE: clicks,
+            schema.SHARE: np.zeros(rows, dtype=np.int8),
             schema.DWELL_TIME: np.round(clicks * rng.exponential(30.0, rows).clip(0, 300), 3),
             schema.DEVICE: pa.array(rng.choice(np.array(schema.DEVICES), rows, p=(0.6, 0.3, 0.1))),
             schema.ACTION_TIME: pa.nulls(rows, schema.TIMESTAMP_TYPE),
@@ -61,7 +63,7 @@ def write_random_bundle(
     size: Size,
     version: str = "v1.0.0",
     seed: int = 0,
-    features: FeatureConfig = DEFAULT_FEATURES,
+    features: Feed = DEFAULT_FEATURES,
     trained_until: datetime = END,
 ) -> Path:
     """Writes a sealed bundle into a new folder.
@@ -70,12 +72,13 @@ def write_random_bundle(
     """
     import torch
 
+    from feedrank.model.inputs import inputs_of
     from feedrank.model.networks import build_ranker
 
     torch.manual_seed(seed)
     user_ids = np.setdiff1d(np.arange(size.users + size.users // 10), np.arange(0, size.users, 10))
     item_ids = np.setdiff1d(np.arange(size.items + size.items // 10), np.arange(0, size.items, 10))
-    ranker = build_ranker(config, num_users=len(user_ids), num_items=len(item_ids))
+    ranker = build_ranker(config, inputs_of(features), num_users=len(user_ids), num_items=len(item_ids))
     arrays = ranker.arrays()
     rng = np.random.default_rng(seed)
     for name in ("user_embedding.weight", "item_embedding.weight"):
@@ -88,13 +91,13 @@ def write_random_bundle(
         metadata=_metadata(config, version, features=features, trained_until=trained_until),
         config=config,
         arrays={**arrays, USER_IDS: user_ids, ITEM_IDS: item_ids},
-        snapshot=take_snapshot(random_interactions(size, seed=seed), cutoff=END, config=features),
+        snapshot=take_snapshot(random_interactions(size, seed=seed), cutoff=END, feed=features),
     )
     seal(directory)
     return directory
 
 
-def _metadata(config: ModelConfig, version: str, *, features: FeatureConfig, trained_until: datetime) -> ModelMetadata:
+def _metadata(config: ModelConfig, version: str, *, features: Feed, trained_until: datetime) -> ModelMetadata:
     return ModelMetadata(
         model_id=str(uuid.uuid4()),
         model_version=version,

@@ -38,5 +38,5 @@ def write_features(directory: Path, *, config: Config) -> Path:
     """Generates interactions below a folder and computes their features; returns the features' folder."""
     interactions = directory / "interactions"
     stages.generate_interactions(interactions, config=config.data.generator)
-    stages.build_features(interactions, output=directory / "features", config=config.data)
+    stages.build_features(interactions, output=directory / "features", config=config)
     return directory / "features"

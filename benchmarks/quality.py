@@ -53,9 +53,10 @@ def judge(folder: Path, *, config: Config) -> tuple[Evaluation, dict[str, Metric
         scores[config.model.model_type],
         train=train,
         test=test,
+        feed=config.feed,
         config=config.model.evaluation,
         gates=config.model.gates,
-        oracle=stages.oracle_scores(config.data.generator),
+        oracle=stages.oracle_scores(config.data.generator, config.feed),
     )
     return evaluation, {name: measure(test, s, config=config.model.evaluation) for name, s in scores.items()}
 

@@ -20,6 +20,7 @@ from rich.table import Table
 from benchmarks.small_data import small_model
 from feedrank import schema
 from feedrank.config import load_config
+from feedrank.config.feed import Feed
 from feedrank.config.model import ModelConfig
 from feedrank.data.ingest import ingest
 from feedrank.data.split import hold_out
@@ -55,7 +56,7 @@ def feature_table(file: str, *, mapping: Path) -> pa.Table:
     config = load_config()
     with tempfile.TemporaryDirectory() as folder:
         ingest([file], output=Path(folder) / "interactions", mapping=mapping, config=config.data.ingest)
-        return compute_features(read_partitioned(Path(folder) / "interactions"), config=config.data.features)
+        return compute_features(read_partitioned(Path(folder) / "interactions"), feed=config.feed)
 
 
 def judged(features: pa.Table, variant: Variant, *, model: ModelConfig) -> dict[str, float]:
@@ -65,9 +66,9 @@ def judged(features: pa.Table, variant: Variant, *, model: ModelConfig) -> dict[
     train, validation, test = hold_out(features, config=needs, min_impressions=least).tables(features)
     times = timestamps_us(train)
     first_recent = int(np.searchsorted(times, times[-1] - RECENT_SHARE * (times[-1] - times[0])))
-    arrays = Trainer(model, train=variant(train, first_recent), validation=validation).run().arrays
+    arrays = Trainer(model, Feed(), train=variant(train, first_recent), validation=validation).run().arrays
     users, targets = test[schema.USER_ID].to_numpy(), test[schema.TARGET].to_numpy()
-    scores = score_table(arrays, model.model_type, test)
+    scores = score_table(arrays, model.model_type, Feed(), test)
     return {
         "gauc": group_auc(users, targets, scores)[0],
         "auc": roc_auc(targets, scores),

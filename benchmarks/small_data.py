@@ -6,7 +6,8 @@ from functools import cache
 
 import pyarrow as pa
 
-from feedrank.config.data import DataConfig, GeneratorConfig
+from feedrank.config.data import GeneratorConfig, SplitConfig
+from feedrank.config.feed import Feed
 from feedrank.config.model import ModelConfig, ModelType
 from feedrank.data.generator import generate
 from feedrank.data.split import split_by_time
@@ -31,9 +32,8 @@ def interactions() -> pa.Table:
 @cache
 def split_features() -> tuple[pa.Table, pa.Table, pa.Table]:
     """The train, validation and test rows."""
-    config = DataConfig()
-    features = compute_features(interactions(), config=config.features)
-    return split_by_time(features, config=config.split).tables(features)
+    features = compute_features(interactions(), feed=Feed())
+    return split_by_time(features, config=SplitConfig()).tables(features)
 
 
 def small_model(model_type: ModelType = "two_tower", *, training: Mapping[str, object] | None = None) -> ModelConfig:

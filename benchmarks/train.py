@@ -25,8 +25,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.prepared import DEFAULT_ROWS, sized_config, write_features
+from feedrank.config.feed import Feed
 from feedrank.config.model import ModelConfig
 from feedrank.evaluation.metrics import roc_auc
+from feedrank.model.inputs import inputs_of
 from feedrank.model.networks import Ranker, build_ranker
 from feedrank.model.training import EVALUATION_BATCH_ROWS, Rows, Trained, Trainer
 from feedrank.stages import load_features
@@ -47,7 +49,7 @@ class NaiveEpoch:
 def naive_ranker(config: ModelConfig, *, num_users: int, num_items: int) -> Ranker:
     """The same network with random embeddings that get dense gradients."""
     torch.manual_seed(config.training.seed)
-    ranker = build_ranker(config, num_users=num_users, num_items=num_items)
+    ranker = build_ranker(config, inputs_of(Feed()), num_users=num_users, num_items=num_items)
     for embedding in (ranker.user_embedding, ranker.item_embedding):
         embedding.sparse = False
         embedding.weight.requires_grad_(True)
@@ -97,14 +99,16 @@ class Measured:
 def measure(train: pa.Table, validation: pa.Table, *, config: ModelConfig, naive_count: int) -> Measured:
     """Trains ours to early stopping, then the naive loop for some epochs."""
     started = time.perf_counter()
-    trainer = Trainer(config, train=train, validation=validation)
+    trainer = Trainer(config, Feed(), train=train, validation=validation)
     setup_seconds = time.perf_counter() - started
     trained = trainer.run()
     train_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
     users, items = trainer.user_ids, trainer.item_ids
-    rows, validation_rows = (Rows.from_table(t, user_ids=users, item_ids=items) for t in (train, validation))
+    rows, validation_rows = (
+        Rows.from_table(t, trainer.inputs, user_ids=users, item_ids=items) for t in (train, validation)
+    )
     ranker = naive_ranker(config, num_users=len(users), num_items=len(items))
     ranker.input_mean.copy_(rows.inputs.mean(0))
     ranker.input_std.copy_(rows.inputs.std(0).clamp(min=1e-3))

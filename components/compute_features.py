@@ -25,7 +25,7 @@ def compute_features(
         summary = stages.build_features(
             Path(validated.path) / "clean",
             output=Path(features.path),
-            config=load_config(overrides=config_overrides).data,
+            config=load_config(overrides=config_overrides),
         )
         features.metadata.update(summary.model_dump(mode="json", exclude={"output"}))
         say(f"features of {summary.rows:,} rows from {summary.start} to {summary.end}")

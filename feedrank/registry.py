@@ -20,10 +20,12 @@ from feedrank.config.model import ModelConfig, RegistryConfig
 from feedrank.data.links import link_tree
 from feedrank.errors import RegistryError
 from feedrank.evaluation.evaluate import Evaluation
+from feedrank.features.snapshot import load_info
 from feedrank.model.bundle import (
     EPOCHS_FILE,
     METADATA_FILE,
     REFERENCE_FOLDER,
+    SNAPSHOT_FOLDER,
     ModelMetadata,
     load_bundle,
     seal,
@@ -147,7 +149,8 @@ class Registry:
         from mlflow.types import ColSpec, Schema
 
         ids = [ColSpec("long", schema.USER_ID), ColSpec("long", schema.ITEM_ID)]
-        kinds = {f.name: "float" if pa.types.is_floating(f.type) else "integer" for f in schema.FEATURE_FIELDS}
+        fields = load_info(bundle / SNAPSHOT_FOLDER).feed.fields
+        kinds = {field.name: "float" if pa.types.is_floating(field.type) else "integer" for field in fields}
         inputs = Schema([*ids, *(ColSpec(kind, name) for name, kind in kinds.items())])
         mlflow.set_tracking_uri(self.config.tracking_uri)
         with warnings.catch_warnings(), mlflow.start_run(run_id=run_id, log_system_metrics=False):

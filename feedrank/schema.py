@@ -4,10 +4,6 @@ Training, serving, monitoring, the request types and the documents derive their 
 All timestamps are UTC with microsecond resolution.
 """
 
-import hashlib
-import json
-from collections.abc import Mapping
-
 import pyarrow as pa
 
 TIMESTAMP_TYPE = pa.timestamp("us", tz="UTC")
@@ -54,53 +50,16 @@ OPTIONAL_COLUMNS = (ACTION_TIME,)
 """Columns of interactions that a table or a file may lack: they read as null."""
 
 TARGET = "target"
-USER_HISTORICAL_CTR = "user_historical_ctr"
-USER_AVG_DWELL_TIME = "user_avg_dwell_time"
-USER_INTERACTION_COUNT = "user_interaction_count"
-USER_DAYS_ACTIVE = "user_days_active"
-ITEM_POPULARITY = "item_popularity"
-ITEM_CTR = "item_ctr"
-ITEM_AVG_DWELL_TIME = "item_avg_dwell_time"
-ITEM_AGE_DAYS = "item_age_days"
 HOUR_OF_DAY = "hour_of_day"
-DEVICE_MOBILE = "device_mobile"
-DEVICE_DESKTOP = "device_desktop"
-DEVICE_TABLET = "device_tablet"
-DEVICE_COLUMNS = (DEVICE_MOBILE, DEVICE_DESKTOP, DEVICE_TABLET)
-USER_ITEM_PREVIOUS_INTERACTIONS = "user_item_previous_interactions"
-RECENCY_SCORE = "recency_score"
-
-FEATURE_FIELDS = pa.schema(
-    [
-        pa.field(USER_HISTORICAL_CTR, pa.float32()),
-        pa.field(USER_AVG_DWELL_TIME, pa.float32()),
-        pa.field(USER_INTERACTION_COUNT, pa.int32()),
-        pa.field(USER_DAYS_ACTIVE, pa.int32()),
-        pa.field(ITEM_POPULARITY, pa.float32()),
-        pa.field(ITEM_CTR, pa.float32()),
-        pa.field(ITEM_AVG_DWELL_TIME, pa.float32()),
-        pa.field(ITEM_AGE_DAYS, pa.int32()),
-        pa.field(HOUR_OF_DAY, pa.int8()),
-        pa.field(DAY_OF_WEEK, pa.int8()),
-        pa.field(DEVICE_MOBILE, pa.int8()),
-        pa.field(DEVICE_DESKTOP, pa.int8()),
-        pa.field(DEVICE_TABLET, pa.int8()),
-        pa.field(USER_ITEM_PREVIOUS_INTERACTIONS, pa.int32()),
-        pa.field(RECENCY_SCORE, pa.float32()),
-    ]
-)
-FEATURES: tuple[str, ...] = tuple(FEATURE_FIELDS.names)
-"""The model's input features, in the order of every feature matrix."""
-
-FEATURE_TABLE = pa.schema(
+FEATURE_KEYS = pa.schema(
     [
         pa.field(TARGET, pa.int8()),
         pa.field(USER_ID, pa.int64()),
         pa.field(ITEM_ID, pa.int64()),
         pa.field(TIMESTAMP, TIMESTAMP_TYPE),
-        *FEATURE_FIELDS,
     ]
 )
+"""The columns of a feature table before the features, which the feed declares."""
 FEATURE_SCHEMA_VERSION = "3.0.0"
 
 PREDICTION_ID = "prediction_id"
@@ -112,7 +71,7 @@ MODEL_VERSION = "model_version"
 LATENCY_MS = "latency_ms"
 FEATURES_STRUCT = "features"
 
-PREDICTION_LOG = pa.schema(
+PREDICTION_KEYS = pa.schema(
     [
         pa.field(PREDICTION_ID, pa.string()),
         pa.field(TIMESTAMP, TIMESTAMP_TYPE),
@@ -123,30 +82,6 @@ PREDICTION_LOG = pa.schema(
         pa.field(RANK, pa.int16()),
         pa.field(MODEL_VERSION, pa.string()),
         pa.field(LATENCY_MS, pa.float32()),
-        pa.field(FEATURES_STRUCT, pa.struct(list(FEATURE_FIELDS))),
     ]
 )
-
-
-def column_fingerprint() -> str:
-    """SHA-256 (hex, 16 digits) over names, order and types of the feature columns.
-
-    For what lies beside a model, which names the constants.
-    """
-    return _fingerprint(_columns())
-
-
-def feature_fingerprint(constants: Mapping[str, float | str]) -> str:
-    """SHA-256 (hex, 16 digits) over the feature columns and the constants of their definitions.
-
-    It is stored with every model and snapshot; a model is served and compared only on features of its own fingerprint.
-    """
-    return _fingerprint(f"{_columns()};{json.dumps(dict(constants), sort_keys=True)}")
-
-
-def _columns() -> str:
-    return f"{FEATURE_SCHEMA_VERSION};" + ",".join(f"{field.name}:{field.type}" for field in FEATURE_FIELDS)
-
-
-def _fingerprint(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+"""The columns of the prediction log before the struct of the features, which the feed declares."""

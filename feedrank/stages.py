@@ -24,6 +24,7 @@ from pydantic import BaseModel
 from feedrank import delta, schema, storage
 from feedrank.config import Config
 from feedrank.config.data import DataConfig, GeneratorConfig
+from feedrank.config.feed import Feed
 from feedrank.config.model import Gates, ModelConfig
 from feedrank.data.generator import World, generate
 from feedrank.data.ingest_facts import NO_FACTS, facts_of
@@ -31,7 +32,7 @@ from feedrank.data.links import link_file, link_tree
 from feedrank.data.split import Split, load_split, save_split, split_by_time
 from feedrank.errors import ConfigError, DataError
 from feedrank.evaluation.evaluate import Evaluation, evaluate
-from feedrank.features.events import EVENT_COLUMNS
+from feedrank.features.events import devices_of, event_columns
 from feedrank.features.offline import compute_features
 from feedrank.features.snapshot import TableVersion, load_info, load_snapshot, save_snapshot, take_snapshot
 from feedrank.interactions import open_interactions, write_interactions
@@ -145,7 +146,7 @@ def build_features(
     interactions: Path,
     *,
     output: Path,
-    config: DataConfig,
+    config: Config,
     now: datetime | None = None,
     version: int | None = None,
 ) -> Summary:
@@ -158,12 +159,12 @@ def build_features(
     """
     if version is None and delta.is_table(interactions):
         version = delta.open_table(interactions).version
-    table = read_partitioned(interactions, columns=EVENT_COLUMNS, version=version)
-    features = compute_features(table, config=config.features)
-    split = split_by_time(features, config=config.split)
+    table = read_partitioned(interactions, columns=event_columns(config.feed), version=version)
+    features = compute_features(table, feed=config.feed)
+    split = split_by_time(features, config=config.data.split)
     cutoff = snapshot_cutoff(date_range(features)[1], now=now or datetime.now(UTC))
     source = None if version is None else TableVersion(location=str(interactions), version=version)
-    snapshot = take_snapshot(table, cutoff=cutoff, config=config.features).from_source(source)
+    snapshot = take_snapshot(table, cutoff=cutoff, feed=config.feed).from_source(source)
     with storage.new_directory(output) as fresh:
         write_partitioned(features, fresh)
         save_split(split, fresh)
@@ -181,12 +182,12 @@ def snapshot_cutoff(last_day: date, *, now: datetime) -> datetime:
 
 def load_features(directory: Path) -> tuple[Split, pa.Table, pa.Table, pa.Table]:
     """The split with the train, validation and test rows that `build_features` wrote."""
-    split = load_split(directory)
+    split, columns = load_split(directory), load_info(directory / SNAPSHOT_FOLDER).feed.table.names
     features = read_partitioned(directory)
-    if features.schema.names != schema.FEATURE_TABLE.names:
+    if features.schema.names != columns:
         raise DataError(
-            f"{directory}: columns {features.schema.names} are not those of feature schema "
-            f"{schema.FEATURE_SCHEMA_VERSION} ({schema.FEATURE_TABLE.names}); compute the features again"
+            f"{directory}: columns {features.schema.names} are not those that its snapshot declares ({columns}); "
+            "compute the features again"
         )
     return split, *split.tables(features)
 
@@ -213,6 +214,7 @@ def train_ranker(
     with storage.new_directory(output) as fresh:
         trained = train_best(
             config.model,
+            snapshot.feed,
             train=train,
             validation=validation,
             checkpoints=checkpoints,
@@ -251,7 +253,7 @@ def _write_reference(bundle_directory: Path, *, earlier: pa.Table, test: pa.Tabl
         scores,
         model_version=bundle.metadata.model_version,
         metrics={"auc": metrics.auc, "log_loss": metrics.log_loss},
-        features=bundle.features,
+        feed=bundle.feed,
         config=config.monitoring,
         directory=bundle_directory / REFERENCE_FOLDER,
     )
@@ -274,11 +276,12 @@ def evaluate_ranker(
     bundle.check_features(load_info(features / SNAPSHOT_FOLDER), features)
     _, train, _, test = load_features(features)
     scores = bundle.score_table(test)
-    oracle = None if truth is None else oracle_scores(truth)
+    oracle = None if truth is None else oracle_scores(truth, bundle.feed)
     evaluation = evaluate(
         scores,
         train=train,
         test=test,
+        feed=bundle.feed,
         config=config.evaluation,
         gates=config.gates,
         oracle=oracle,
@@ -345,6 +348,7 @@ def refit_ranker(
         checkpoint = output.with_name(f".{output.name}.checkpoint")
         trained = Trainer(
             config,
+            held_out.feed,
             train=rows,
             validation=None,
             half_life_days=fit.half_life_days,
@@ -378,17 +382,16 @@ def register_ranker(model: Path, evaluation: Path, *, config: ModelConfig) -> Re
     )
 
 
-def oracle_scores(truth: GeneratorConfig) -> Callable[[pa.Table], NDArray[np.float64]]:
+def oracle_scores(truth: GeneratorConfig, feed: Feed) -> Callable[[pa.Table], NDArray[np.float64]]:
     """The true click probabilities of a feature table's rows, in the world of a generator configuration."""
     world = World(truth)
 
     def scores(features: pa.Table) -> NDArray[np.float64]:
-        devices = np.stack([features[name].to_numpy() for name in schema.DEVICE_COLUMNS]).argmax(axis=0)
         return world.click_probability(
             features[schema.USER_ID].to_numpy(),
             features[schema.ITEM_ID].to_numpy(),
             timestamps_us(features),
-            devices.astype(np.int8),
+            devices_of(features, feed),
         )
 
     return scores

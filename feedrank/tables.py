@@ -109,28 +109,19 @@ def _with_nulls(table: pa.Table, optional: list[str]) -> pa.Table:
 def conformed(table: pa.Table, wanted: pa.Schema, *, file: Path | str) -> pa.Table:
     """The wanted columns of a file's table in the wanted types; nulls stay where they are.
 
+    Fields of a struct go by their names, and one that the file lacks is null.
+
     Raises:
-        DataError: a column or a field of a struct is missing, or of a type that can't be converted.
+        DataError: a column is missing, or of a type that can't be converted.
     """
     nullable = pa.schema([field.with_nullable(True) for field in wanted])
     try:
-        missing = _missing_fields(table.schema, wanted)
+        missing = [name for name in wanted.names if name not in table.column_names]
         if missing:
             raise DataError(f"{file}: {', '.join(missing)} is missing; was it written by another version?")
         return table.select(wanted.names).cast(nullable).cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, ValueError) as error:
         raise DataError(f"{file}: not of the promised schema ({error}); was it written by another version?") from error
-
-
-def _missing_fields(found: pa.Schema, wanted: pa.Schema) -> list[str]:
-    """Wanted columns, and fields of wanted structs, that are not there; others are cast by their place."""
-    missing = [name for name in wanted.names if name not in found.names]
-    for field in wanted:
-        if field.name not in missing and pa.types.is_struct(field.type):
-            inner = found.field(field.name).type
-            names = {part.name for part in inner} if pa.types.is_struct(inner) else set()
-            missing += [f"{field.name}.{part.name}" for part in field.type if part.name not in names]
-    return missing
 
 
 def partition_days(directory: Path) -> list[tuple[date, Path]]:

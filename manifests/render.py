@@ -18,11 +18,11 @@ from typing import Any
 
 import yaml
 
-from feedrank.config import Config
+from feedrank.config import Config, file_name
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "helm" / "feedrank"
-FILES = ("data", "model", "monitoring", "pipelines", "promotion", "serving", "upkeep")
+FILES = ("feed", "data", "model", "monitoring", "pipelines", "promotion", "serving", "upkeep")
 """Of config/, those that the chart carries."""
 RELEASE = NAMESPACE = "feedrank"
 KUBE_VERSION = "1.34.0"
@@ -127,11 +127,23 @@ def schema() -> str:
     whole = json.loads(path.read_text(encoding="utf-8"))
     config = Config.model_json_schema()
     definitions = _rules_only(config.pop("$defs"))
+    _allow_parts_of_features(definitions)
     own = {name: definition for name, definition in whole["$defs"].items() if name[0].islower()}
     used = {name: _rules_only(config["properties"][name]) for name in FILES}
     whole["properties"]["config"]["properties"] = used
     whole["$defs"] = own | _reachable(definitions, used)
     return json.dumps(whole, indent=2) + "\n"
+
+
+def _allow_parts_of_features(definitions: Manifest) -> None:
+    """What is given of a feature is merged with the default declaration, and null takes the feature out."""
+    features = definitions["Feed"]["properties"]["features"]
+    forms = [definitions[form["$ref"].rpartition("/")[2]] for form in features["additionalProperties"]["oneOf"]]
+    known: Manifest = {}
+    for form in forms:
+        known = form["properties"] | known
+    part = {"type": ["object", "null"], "properties": known, "additionalProperties": False}
+    definitions["Feed"]["properties"]["features"] = {"type": "object", "additionalProperties": part}
 
 
 def _reachable(definitions: Manifest, start: Any) -> Manifest:
@@ -163,7 +175,7 @@ def _rules_only(value: Any) -> Any:
 def wanted_files() -> dict[Path, str]:
     """Every derived file with its content."""
     files = {
-        CHART / "config" / f"{name}_config.yaml": (ROOT / "config" / f"{name}_config.yaml").read_text(encoding="utf-8")
+        CHART / "config" / file_name(name): (ROOT / "config" / file_name(name)).read_text(encoding="utf-8")
         for name in FILES
     }
     files[CHART / "values.schema.json"] = schema()

@@ -27,7 +27,7 @@ CONNECTIONS = 2
 ITEMS_PER_REQUEST = 100
 START_SECONDS = 60.0
 SHOWN_ROWS = 5
-SHOWN_COLUMNS = [name for name in schema.PREDICTION_LOG.names if name != schema.FEATURES_STRUCT]
+SHOWN_COLUMNS = schema.PREDICTION_KEYS.names
 
 
 class Traffic(BaseModel):

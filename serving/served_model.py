@@ -50,15 +50,14 @@ def build(bundle_directory: Path, snapshot_directory: Path | None) -> ServedMode
     snapshot = bundle.snapshot
     if snapshot_directory is not None:
         published = load_snapshot(snapshot_directory)
-        bundle.check_features(published.info, snapshot_directory)
-        snapshot = max(snapshot, published, key=lambda known: known.info.cutoff)
+        snapshot = max(snapshot, bundle.understood(published, snapshot_directory), key=lambda known: known.info.cutoff)
     return ServedModel(
         scorer=Scorer.build(bundle, snapshot),
         version=bundle.metadata.model_version,
         model_type=bundle.config.model_type,
         metadata=bundle.metadata.model_dump(mode="json"),
         model_config=bundle.config.model_dump(mode="json"),
-        feature_config=snapshot.info.feature_config.model_dump(mode="json"),
+        feature_config=snapshot.feed.model_dump(mode="json"),
         snapshot_cutoff=snapshot.info.cutoff,
         version_json=json.dumps(bundle.metadata.model_version).encode(),
     )

@@ -14,6 +14,7 @@ import pytest
 
 from feedrank import delta, schema
 from feedrank.config.data import GeneratorConfig
+from feedrank.config.feed import Feed
 from feedrank.config.ingest import IngestConfig
 from feedrank.data.generator import generate
 from feedrank.data.ingest import ingest
@@ -128,12 +129,12 @@ def old_log(location: str, *, file: int = 0) -> list[str]:
     for day in (1, 2, 3):
         names = [f"boot-{file}-{day}-{row}" for row in range(5)]
         time = datetime(2024, 11, day, 12, file, tzinfo=UTC)
-        row = dict.fromkeys(schema.PREDICTION_LOG.names, 1) | {
+        row = dict.fromkeys(Feed().log.names, 1) | {
             schema.TIMESTAMP: time,
             schema.MODEL_VERSION: "v1.0.0",
-            schema.FEATURES_STRUCT: dict.fromkeys(schema.FEATURES, 1),
+            schema.FEATURES_STRUCT: dict.fromkeys(Feed().names, 1),
         }
-        table = pa.Table.from_pylist([row | {schema.PREDICTION_ID: name} for name in names], schema.PREDICTION_LOG)
+        table = pa.Table.from_pylist([row | {schema.PREDICTION_ID: name} for name in names], Feed().log)
         if delta.is_local(location):
             files.create_dir(f"date=2024-11-0{day}", recursive=True)
         with files.open_output_stream(f"date=2024-11-0{day}/part-boot-{file:08d}.parquet") as stream:

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.predict_bundle import Size, random_interactions, write_random_bundle
 from feedrank import schema
-from feedrank.config.data import FeatureConfig
+from feedrank.config.feed import Feed
 from feedrank.config.model import ModelConfig, RegistryConfig
 from feedrank.errors import RegistryError
 from feedrank.evaluation.evaluate import Evaluation, GateResult, Metrics, RocCurve
@@ -188,8 +188,8 @@ def test_mlflow_scores_as_the_bundle_does(registry, made_bundle, tmp_path):
     import mlflow
 
     registered = register(registry, made_bundle, tmp_path)
-    features = compute_features(random_interactions(SIZE), config=FeatureConfig()).slice(0, 500)
-    rows = features.select([schema.USER_ID, schema.ITEM_ID, *schema.FEATURES]).to_pandas()
+    features = compute_features(random_interactions(SIZE), feed=Feed()).slice(0, 500)
+    rows = features.select([schema.USER_ID, schema.ITEM_ID, *Feed().names]).to_pandas()
     model = mlflow.pyfunc.load_model(f"models:/{registry.config.model_name}/{registered.number}")
     np.testing.assert_array_equal(model.predict(rows), load_bundle(made_bundle).score_table(pa.table(features)))
 

@@ -51,7 +51,7 @@ def of_month(sizes: Sizes) -> list[Incident]:
         *taste_shift(sizes),
         incident("full volume", FULL, at(FULL, "08:00"), "no space left", until=18),
         incident("restart, store unreachable", RESTART, at(RESTART, "10:00"), "snapshot:", until=19),
-        incident("changed constant", CONSTANT, at(CONSTANT + 1, "02:00"), "other constants", until=22),
+        incident("changed constant", CONSTANT, at(CONSTANT + 1, "02:00"), "another declaration", until=22),
         incident("device shift", sizes.device_shift, at(sizes.device_shift), "device_", until=sizes.device_shift + 3),
     ]
 

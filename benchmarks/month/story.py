@@ -132,7 +132,7 @@ class Story:
         self._note_models()
 
     def _note_models(self) -> None:
-        """Of each retrained model, by how many days its latest row is older than what had been delivered and not held."""
+        """Of each retrained model, by how many days its latest row is older than what was delivered and not held."""
         path = self.platform.volume / "retraining" / "refitted" / METADATA_FILE
         if not path.exists():
             return
@@ -173,8 +173,8 @@ class Story:
             (of.FULL, "20:00", self._free),
             (of.RESTART, "10:00", self._restart_without_store),
             (of.RESTART, "11:00", self._store_is_back),
-            (of.CONSTANT, "12:00", lambda: self._set_half_life("14.0", "1.0")),
-            (of.CONSTANT + 1, "12:00", lambda: self._set_half_life("1.0", "14.0")),
+            (of.CONSTANT, "12:00", lambda: self._set_half_life("14d", "1d")),
+            (of.CONSTANT + 1, "12:00", lambda: self._set_half_life("1d", "14d")),
         ]
         return [(self.sizes.at(day, clock), action) for day, clock, action in planned if day == number]
 
@@ -229,8 +229,8 @@ class Story:
         return self.platform.volume / "unreachable" / "online"
 
     def _set_half_life(self, old: str, new: str) -> None:
-        path = self.platform.config / "data_config.yaml"
-        text, key = path.read_text(encoding="utf-8"), "popularity_half_life_days: "
+        path = self.platform.config / "feed.yaml"
+        text, key = path.read_text(encoding="utf-8"), "half_life: "
         assert key + old in text
         path.write_text(text.replace(key + old, key + new), encoding="utf-8")
 

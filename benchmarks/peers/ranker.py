@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from feedrank import schema
 from feedrank.features.online import online_features
 from feedrank.model.bundle import ITEM_IDS, USER_IDS, load_bundle, rows_of
-from feedrank.model.inputs import to_inputs
+from feedrank.model.inputs import inputs_of
 from feedrank.model.networks import build_ranker
 from serving.requests import convert
 from serving.service import microseconds
@@ -22,10 +22,12 @@ class TorchRanker:
 
     def __init__(self, bundle_directory: Path) -> None:
         bundle = load_bundle(bundle_directory)
-        self._snapshot = bundle.snapshot
+        self._snapshot, self._inputs = bundle.snapshot, inputs_of(bundle.feed)
         self._users, self._items = bundle.arrays[USER_IDS], bundle.arrays[ITEM_IDS]
         self._version = bundle.metadata.model_version
-        self._network = build_ranker(bundle.config, num_users=len(self._users), num_items=len(self._items))
+        self._network = build_ranker(
+            bundle.config, self._inputs, num_users=len(self._users), num_items=len(self._items)
+        )
         ids = (USER_IDS, ITEM_IDS)
         weights = {name: torch.from_numpy(np.array(a)) for name, a in bundle.arrays.items() if name not in ids}
         self._network.load_state_dict(weights)
@@ -47,7 +49,7 @@ class TorchRanker:
             logits = self._network(
                 torch.from_numpy(user_rows),
                 torch.from_numpy(rows_of(self._items, items)),
-                torch.from_numpy(to_inputs(features)),
+                torch.from_numpy(self._inputs.of(features)),
             )
             scores, order = torch.sort(torch.sigmoid(logits), descending=True)
         return items[order.numpy()], scores.numpy()

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import typer
 
-from feedrank.cli import data, erasure, model, monitoring, pipelines, serving, simulation, upkeep
+from feedrank.cli import data, erasure, feed, model, monitoring, pipelines, serving, simulation, upkeep
 from feedrank.cli.console import errors
 from feedrank.errors import FeedrankError
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for commands in (data, erasure, model, monitoring, pipelines, serving, simulation, upkeep):
+for commands in (data, erasure, feed, model, monitoring, pipelines, serving, simulation, upkeep):
     commands.register(app)
 
 

@@ -133,7 +133,7 @@ def features(
     """Compute the feature table, its split and the online snapshot from the validated interactions."""
     output = run_dir / "features"
     with timed("computed features"):
-        summary = stages.build_features(run_dir / "validated" / "clean", output=output, config=load_config().data)
+        summary = stages.build_features(run_dir / "validated" / "clean", output=output, config=load_config())
     _print(summary)
     if publish is not None:
         console.print(f"published: {publish_snapshot(output / SNAPSHOT_FOLDER, publish)}", highlight=False)

@@ -24,9 +24,9 @@ def train(
 ) -> None:
     """Fit the ranker (model_config.yaml) on the features; an interrupted training goes on where it was."""
     if as_of_version is not None:
-        clean, data = run_dir / "validated" / "clean", load_config().data
+        clean, config = run_dir / "validated" / "clean", load_config()
         with timed(f"computed features of version {as_of_version}"):
-            stages.build_features(clean, output=run_dir / "features", config=data, version=as_of_version)
+            stages.build_features(clean, output=run_dir / "features", config=config, version=as_of_version)
     rows = load_split(run_dir / "features").train.rows
     with timed("trained"), progress_bar("epoch 1", total=rows) as bar:
         task = bar.task_ids[0]

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from feedrank.config.base import Section
 from feedrank.config.data import DataConfig
+from feedrank.config.feed import Feed
 from feedrank.config.model import ModelConfig
 from feedrank.config.monitoring import MonitoringConfig
 from feedrank.config.pipelines import PipelinesConfig
@@ -33,6 +34,7 @@ ENV_PREFIX = "FEEDRANK__"
 __all__ = [
     "Config",
     "DataConfig",
+    "Feed",
     "ModelConfig",
     "MonitoringConfig",
     "PipelinesConfig",
@@ -46,8 +48,9 @@ __all__ = [
 
 
 class Config(Section):
-    """The whole configuration; each field is one file, `config/<field>_config.yaml`."""
+    """The whole configuration; each field is one file (`file_name`)."""
 
+    feed: Feed = Feed()
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
@@ -56,6 +59,15 @@ class Config(Section):
     promotion: PromotionConfig = PromotionConfig()
     simulation: SimulationConfig = SimulationConfig()
     upkeep: UpkeepConfig = UpkeepConfig()
+
+    @model_validator(mode="after")
+    def _thresholds_of_features(self) -> "Config":
+        if unknown := sorted({*self.monitoring.drift.thresholds} - {*self.feed.names}):
+            raise ValueError(
+                f"monitoring.drift.thresholds: unknown feature {', '.join(unknown)}; feed.yaml declares "
+                f"{', '.join(self.feed.names)}"
+            )
+        return self
 
     def resized(self, sizes: Mapping[str, Any]) -> "Config":
         """The same with other sizes, by dotted keys such as `model.embedding_dim`.
@@ -69,6 +81,11 @@ class Config(Section):
         for key, value in sizes.items():
             _override(tree, tuple(key.split(".")), value, source=key)
         return Config.model_validate(tree)
+
+
+def file_name(field: str) -> str:
+    """The file of a field of `Config`, in the configuration's folder."""
+    return "feed.yaml" if field == "feed" else f"{field}_config.yaml"
 
 
 def config_dir() -> Path:
@@ -94,7 +111,7 @@ def load_config(
     environ = os.environ if environ is None else environ
     if not directory.is_dir():
         raise ConfigError(f"{directory}: no such configuration folder; run from the project or set FEEDRANK_CONFIG_DIR")
-    tree = {name: _read_file(directory / f"{name}_config.yaml") for name in Config.model_fields}
+    tree = {name: _read_file(directory / file_name(name)) for name in Config.model_fields}
     overridden = _apply_environment(tree, environ)
     for name, value in (overrides or {}).items():
         _override(tree, tuple(name.split(".")), value, source=name)
@@ -158,8 +175,11 @@ def _describe(error: ValidationError, directory: Path, overridden: Mapping[tuple
     lines = []
     for problem in error.errors():
         location = tuple(str(part) for part in problem["loc"])
+        if not location:  # files that do not agree
+            lines.append(f"{directory}: {problem['msg'].removeprefix('Value error, ')}")
+            continue
         source = next((v for k, v in overridden.items() if k == location[: len(k)]), None)
-        source = source or str(directory / f"{location[0]}_config.yaml")
+        source = source or str(directory / file_name(location[0]))
         key = ".".join(location[1:]) or location[0]
         message = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"]
         if problem["type"] == "string_type" and isinstance(problem["input"], bool | int | float | date):

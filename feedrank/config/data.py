@@ -1,11 +1,10 @@
-"""`config/data_config.yaml`: the generator, ingestion, validation, features and the split."""
+"""`config/data_config.yaml`: the generator, ingestion, validation and the split."""
 
 from datetime import date, timedelta
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from feedrank import schema
 from feedrank.config.base import Section
 from feedrank.config.ingest import IngestConfig
 from feedrank.config.validation import ValidationConfig
@@ -83,37 +82,6 @@ class GeneratorConfig(Section):
         return (self.end_date - self.start_date) // timedelta(days=1) + 1
 
 
-Freshness = Literal["nightly"]
-
-
-class FeatureConfig(Section):
-    """Constants of the feature definitions, and what they may know."""
-
-    freshness: Freshness = Field(
-        default="nightly", description="what was known at the start of the event's UTC day, as the predictor knows it"
-    )
-    outcome_delay_minutes: float = Field(
-        default=5.0, ge=0, description="after the impression, a click without an action_time counts as known"
-    )
-
-    initial_ctr: float = Field(default=0.1, ge=0, le=1, description="click-through rate before any event")
-    initial_ctr_weight: float = Field(default=100.0, gt=0, description="impressions it counts as")
-    user_ctr_prior_weight: float = Field(default=10.0, gt=0)
-    item_ctr_prior_weight: float = Field(default=20.0, gt=0)
-    popularity_half_life_days: float = Field(default=14.0, ge=0.01)
-    recency_half_life_hours: float = Field(default=24.0, gt=0)
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the features that these constants define."""
-        return schema.feature_fingerprint(self.model_dump())
-
-    def differences(self, other: "FeatureConfig") -> str:
-        """What differs from other constants, such as `item_ctr_prior_weight 20.0 instead of 9.0`; else ""."""
-        own, others = self.model_dump(), other.model_dump()
-        return ", ".join(f"{name} {own[name]} instead of {others[name]}" for name in own if own[name] != others[name])
-
-
 class SplitConfig(Section):
     """Shares of the rows by time: the earliest train, the latest test."""
 
@@ -135,5 +103,4 @@ class DataConfig(Section):
     generator: GeneratorConfig = GeneratorConfig()
     ingest: IngestConfig = IngestConfig()
     validation: ValidationConfig = ValidationConfig()
-    features: FeatureConfig = FeatureConfig()
     split: SplitConfig = SplitConfig()

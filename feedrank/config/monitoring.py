@@ -3,9 +3,8 @@
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from feedrank import schema
 from feedrank.config.base import Section
 
 
@@ -65,24 +64,8 @@ class DriftConfig(Section):
     thresholds: dict[str, float] = Field(
         default={}, description="effect-size threshold of single features, instead of the general one"
     )
-    cumulative: tuple[str, ...] = Field(
-        default=(
-            schema.USER_INTERACTION_COUNT,
-            schema.USER_DAYS_ACTIVE,
-            schema.ITEM_AGE_DAYS,
-        ),
-        description="features that grow with the length of the history: growth in proportion is no drift",
-    )
     k: int = Field(default=2, ge=1)
     m: int = Field(default=3, ge=1)
-
-    @field_validator("thresholds", "cumulative")
-    @classmethod
-    def _known_features(cls, value: dict[str, float] | tuple[str, ...]) -> dict[str, float] | tuple[str, ...]:
-        unknown = sorted(set(value) - set(schema.FEATURES))
-        if unknown:
-            raise ValueError(f"unknown feature {', '.join(unknown)}; known are {', '.join(schema.FEATURES)}")
-        return value
 
     @model_validator(mode="after")
     def _k_within_m(self) -> "DriftConfig":

@@ -247,14 +247,19 @@ class Table(Snapshot):
         return removed
 
     def widened(self, layout: Layout) -> "Table":
-        """The table with the layout's columns that it lacks; the rows of before have no value in them."""
-        missing = [field for field in layout.columns if field.name not in self.schema.names]
-        if not missing:
-            return self
-        from deltalake import Schema
+        """The table with the columns, and fields of structs, that it lacks; earlier rows have no value in them."""
+        from deltalake import Schema, write_deltalake
 
-        fields = Schema.from_arrow(pa.schema([field.with_nullable(True) for field in missing])).fields
-        return self._again(lambda handle: handle.alter.add_columns(fields))[0]
+        table = self
+        if missing := [field for field in layout.columns if field.name not in self.schema.names]:
+            fields = Schema.from_arrow(pa.schema([field.with_nullable(True) for field in missing])).fields
+            table = table._again(lambda handle: handle.alter.add_columns(fields))[0]
+        if _lacks_fields(table.schema, layout.columns):
+            nothing = layout.stored.empty_table()
+            table = table._again(lambda handle: write_deltalake(handle, nothing, mode="append", schema_mode="merge"))[
+                0
+            ].refreshed()
+        return table
 
     def refreshed(self) -> "Table":
         """The newest snapshot."""
@@ -276,6 +281,12 @@ class Table(Snapshot):
                 else:
                     return Table(self.location, handle), result
         raise AssertionError
+
+
+def _lacks_fields(found: pa.Schema, wanted: pa.Schema) -> bool:
+    """Whether a struct of the wanted columns has a field that the table's does not have."""
+    structs = [field for field in wanted if pa.types.is_struct(field.type)]
+    return any({*field.type.names} - {*found.field(field.name).type.names} for field in structs)
 
 
 def _added(file: DataFile, *, now: int = 0) -> "AddAction":

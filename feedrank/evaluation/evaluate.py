@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from feedrank import schema
-from feedrank.config.model import EvaluationConfig, Gates
-from feedrank.evaluation.baselines import BASELINES
+from feedrank.config.feed import Feed
+from feedrank.config.model import EvaluationConfig, Gates, ModelConfig
+from feedrank.evaluation.baselines import BASELINES, item_ctr
 from feedrank.evaluation.metrics import (
     calibration_error,
     group_auc,
@@ -142,12 +143,12 @@ class KnownIds:
         return KnownIds(train[schema.USER_ID].to_numpy(), train[schema.ITEM_ID].to_numpy())
 
 
-def slices(features: pa.Table, known: KnownIds) -> dict[str, NDArray[np.bool_]]:
-    """Named masks [rows]: users and items unseen and seen in training, and each device."""
+def slices(features: pa.Table, known: KnownIds, feed: Feed) -> dict[str, NDArray[np.bool_]]:
+    """Named masks [rows]: users and items unseen and seen in training, and each declared value of the context."""
     users = np.isin(features[schema.USER_ID].to_numpy(), known.users)
     items = np.isin(features[schema.ITEM_ID].to_numpy(), known.items)
     masks = {"new_users": ~users, "known_users": users, "new_items": ~items, "known_items": items}
-    for name in schema.DEVICE_COLUMNS:
+    for name in feed.flags:
         masks[name] = features[name].to_numpy() == 1
     return masks
 
@@ -157,6 +158,7 @@ def evaluate(
     *,
     train: pa.Table,
     test: pa.Table,
+    feed: Feed,
     config: EvaluationConfig,
     gates: Gates,
     oracle: Callable[[pa.Table], Scores] | None = None,
@@ -167,13 +169,14 @@ def evaluate(
     baselines = {}
     for name, predict in BASELINES.items():
         on_step(name)
-        baselines[name] = measure(test, predict(train, test), config=config)
+        if (predicted := predict(train, test, feed)) is not None:
+            baselines[name] = measure(test, predicted, config=config)
     return Evaluation(
         ranker=ranker,
-        slices=_by_slice(test, scores, known=KnownIds.of_rows(train), config=config),
+        slices=_by_slice(test, scores, known=KnownIds.of_rows(train), feed=feed, config=config),
         baselines=baselines,
         oracle=None if oracle is None else measure(test, oracle(test), config=config),
-        gates=check_gates(ranker, gates, item_ctr=baselines["item_ctr"]),
+        gates=check_gates(ranker, gates, item_ctr=baselines.get("item_ctr")),
         roc=_roc(test[schema.TARGET].to_numpy(), scores),
     )
 
@@ -183,14 +186,23 @@ def _roc(targets: NDArray[Any], scores: Scores) -> RocCurve:
     return RocCurve(fpr=fpr.tolist(), tpr=tpr.tolist(), threshold=threshold.tolist())
 
 
-def _by_slice(test: pa.Table, scores: Scores, *, known: KnownIds, config: EvaluationConfig) -> dict[str, Metrics]:
-    masks = {name: mask for name, mask in slices(test, known).items() if mask.any()}
+def _by_slice(
+    test: pa.Table, scores: Scores, *, known: KnownIds, feed: Feed, config: EvaluationConfig
+) -> dict[str, Metrics]:
+    masks = {name: mask for name, mask in slices(test, known, feed).items() if mask.any()}
     return {name: measure(test.filter(pa.array(mask)), scores[mask], config=config) for name, mask in masks.items()}
 
 
-def check_gates(metrics: Metrics, gates: Gates, *, item_ctr: Metrics) -> list[GateResult]:
+def gates_on(rows: pa.Table, metrics: Metrics, feed: Feed, *, config: ModelConfig) -> list[GateResult]:
+    """A model's metrics on some rows of a feed's features against the gates."""
+    rates = item_ctr(rows, rows, feed)
+    by_item_ctr = None if rates is None else measure(rows, rates, config=config.evaluation)
+    return check_gates(metrics, config.gates, item_ctr=by_item_ctr)
+
+
+def check_gates(metrics: Metrics, gates: Gates, *, item_ctr: Metrics | None) -> list[GateResult]:
     """Compares metrics with the gates that are set; NaN passes none. `item_ctr` are the baseline's on the same rows."""
-    lift = metrics.ndcg_at_10 - item_ctr.ndcg_at_10
+    lift = float("nan") if item_ctr is None else metrics.ndcg_at_10 - item_ctr.ndcg_at_10
     floors = {
         "auc": (metrics.auc, gates.min_auc),
         "precision_at_10": (metrics.precision_at_10, gates.min_precision_at_10),

@@ -4,19 +4,17 @@ import numpy as np
 import pyarrow as pa
 
 from feedrank import schema
+from feedrank.config.feed import Feed
 from feedrank.config.model import EvaluationConfig
 from feedrank.evaluation.metrics import roc_auc
-from feedrank.features.definitions import FORMS
-from feedrank.features.forms import Equals
 from feedrank.model.bundle import ModelBundle
 
-GROUPS: dict[str, tuple[str, ...]] = {
-    **{name: (name,) for name, form in FORMS.items() if not isinstance(form, Equals)},
-    "device": tuple(name for name, form in FORMS.items() if isinstance(form, Equals)),
-    "user_id": (schema.USER_ID,),
-    "item_id": (schema.ITEM_ID,),
-}
-"""What is permuted together: one-hot columns say one thing."""
+
+def groups(feed: Feed) -> dict[str, tuple[str, ...]]:
+    """What is permuted together: one-hot columns say one thing."""
+    one_hot = {schema.DEVICE: tuple(feed.flags)} if feed.flags else {}
+    others = {name: (name,) for name in feed.names if name not in feed.flags}
+    return others | one_hot | {name: (name,) for name in (schema.USER_ID, schema.ITEM_ID)}
 
 
 def permutation_importance(
@@ -29,7 +27,7 @@ def permutation_importance(
     targets = sample[schema.TARGET].to_numpy()
     whole = roc_auc(targets, bundle.score_table(sample))
     lost = {}
-    for name, columns in GROUPS.items():
+    for name, columns in groups(bundle.feed).items():
         order, permuted = pa.array(rng.permutation(rows)), sample
         for column in columns:
             index = sample.schema.get_field_index(column)

@@ -3,20 +3,22 @@
 import math
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 US_PER_SECOND = 1_000_000
-US_PER_HOUR = 3_600 * US_PER_SECOND
+US_PER_MINUTE = 60 * US_PER_SECOND
+US_PER_HOUR = 60 * US_PER_MINUTE
 US_PER_DAY = 24 * US_PER_HOUR
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
-IMPRESSION, CLICK, DWELL = "impression", "click", "dwell"
-"""What happens: something is shown, it is clicked, and the click lasts."""
+IMPRESSION, CLICK, LIKE, SHARE, DWELL = "impression", "click", "like", "share", "dwell"
+"""What happens: something is shown, it is clicked, liked or shared, and the click lasts."""
 
 
 class Entity(Enum):
@@ -57,17 +59,16 @@ class Aggregate:
     @property
     def name(self) -> str:
         """Of its column."""
-        prefix = "" if self.entity is Entity.ALL else f"{self.entity.value}_"
-        return prefix + self.kind.value.format(self.of)
+        kind = self.kind.value.format(self.of)
+        if self.kind in (Kind.DAYS, Kind.FIRST, Kind.LAST) and self.of != IMPRESSION:
+            kind = f"{self.of}_{kind}"
+        half_life = f"_{self.half_life_us / US_PER_HOUR:g}h" if self.kind is Kind.DECAYED else ""
+        return f"{self.entity.value}_{kind}{half_life}"
 
     @property
     def unknown(self) -> int:
         """Of an entity without an event."""
         return {Kind.FIRST: NEVER_YET, Kind.LAST: LONG_AGO}.get(self.kind, 0)
-
-
-IMPRESSIONS = Aggregate(Entity.ALL, Kind.COUNT)
-CLICKS = Aggregate(Entity.ALL, Kind.COUNT, CLICK)
 
 
 class Context(NamedTuple):  # quicker to make than a frozen dataclass
@@ -84,3 +85,9 @@ def decay(from_us: Array, to_us: Array, half_life_us: float) -> Array:
     """What is left of 1 between two times."""
     halvings = (from_us - to_us) / half_life_us
     return math.exp2(halvings) if isinstance(halvings, float) else np.exp2(halvings)  # ten times as fast for a request
+
+
+@lru_cache(maxsize=1024)
+def microseconds(half_life: str) -> float:
+    """The length of a half-life such as 90m, 24h or 14d."""
+    return float(half_life[:-1]) * {"m": US_PER_MINUTE, "h": US_PER_HOUR, "d": US_PER_DAY}[half_life[-1]]

@@ -1,7 +1,7 @@
 """Interactions as the two kinds of events that they are: impressions, and the outcomes that became known later."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from feedrank import schema
-from feedrank.config.data import FeatureConfig
+from feedrank.config.feed import Feed
 from feedrank.errors import DataError
-from feedrank.features.aggregates import CLICK, DWELL, US_PER_DAY, US_PER_SECOND, Entity
+from feedrank.features.aggregates import CLICK, DWELL, LIKE, SHARE, US_PER_DAY, US_PER_MINUTE, US_PER_SECOND, Entity
 from feedrank.tables import sort_by_time, timestamps_us
 
 Ints = NDArray[np.int64]
@@ -20,23 +20,36 @@ Ints = NDArray[np.int64]
 EVENT_COLUMNS = (
     schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.CLICK, schema.DWELL_TIME, schema.DEVICE, schema.ACTION_TIME
 )  # fmt: skip
-US_PER_MINUTE = 60 * US_PER_SECOND
+
+
+def event_columns(feed: Feed) -> list[str]:
+    """The columns of interactions that a feed's features are computed from."""
+    return [*EVENT_COLUMNS, *_labels(feed)]
+
+
+def _labels(feed: Feed) -> list[str]:
+    """What the features count beside clicks."""
+    counted = {aggregate.of for aggregate in feed.aggregates}
+    return [label for label in (LIKE, SHARE) if label in counted]
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The clicks in the order of the days on which they became known, each array of shape [clicks]."""
+    """What became known of the impressions, in the order of time, each array of shape [outcomes].
 
-    days: Ints
-    """UTC days since 1970."""
+    A click may be known later than another one of its day that was shown later.
+    """
+
+    times_us: Ints
+    """When it became known."""
     events: Ints
     """Place of the impression among the events."""
-    dwell_us: Ints
-    """Dwell in whole microseconds: integer sums do not depend on the order of addition."""
+    amounts: Ints
+    """What each adds to a sum: 1, or the dwell in whole microseconds, whose sums do not depend on the order."""
 
-    def summands(self, of: str, rows: slice) -> Ints:
-        """What some clicks add to a sum of what they are, or of how long they last."""
-        return {DWELL: self.dwell_us[rows], CLICK: np.ones(rows.stop - rows.start, dtype=np.int64)}[of]
+    def only(self, chosen: NDArray[np.bool_]) -> "Outcomes":
+        """Some of them."""
+        return Outcomes(self.times_us[chosen], self.events[chosen], self.amounts[chosen])
 
 
 @dataclass(frozen=True)
@@ -49,19 +62,20 @@ class Events:
     devices: NDArray[np.int8]
     """Indices into `schema.DEVICES`."""
     clicks: NDArray[np.int8]
-    outcomes: Outcomes
+    outcomes: dict[str, Outcomes]
+    """By what happened."""
 
     @staticmethod
-    def from_table(interactions: pa.Table, *, config: FeatureConfig) -> "Events":
+    def from_table(interactions: pa.Table, *, feed: Feed) -> "Events":
         """Takes the event columns of a table of interactions in any row order."""
-        table = sort_by_time(interactions.select(list(EVENT_COLUMNS)))
+        table = sort_by_time(interactions.select(event_columns(feed)))
         return Events(
             user_ids=table[schema.USER_ID].to_numpy(),
             item_ids=table[schema.ITEM_ID].to_numpy(),
             times_us=timestamps_us(table),
             devices=_device_indices(table[schema.DEVICE]),
             clicks=table[schema.CLICK].to_numpy(),
-            outcomes=_outcomes(table, config),
+            outcomes=_outcomes(table, feed),
         )
 
     def days(self) -> Iterator[tuple[int, slice]]:
@@ -83,17 +97,23 @@ class Events:
         }
 
 
-def _outcomes(table: pa.Table, config: FeatureConfig) -> Outcomes:
-    """A click became known at its action time, else `outcome_delay_minutes` after the impression."""
+def _outcomes(table: pa.Table, feed: Feed) -> dict[str, Outcomes]:
+    """What came of a click became known at its action time, else `outcome_delay_minutes` after the impression."""
     clicked = np.flatnonzero(table[schema.CLICK].to_numpy())
-    clicks = table.select([schema.TIMESTAMP, schema.ACTION_TIME, schema.DWELL_TIME]).take(pa.array(clicked))
-    shown_us = timestamps_us(clicks)
-    late_us = shown_us + round(config.outcome_delay_minutes * US_PER_MINUTE)
-    known_us = pc.coalesce(clicks[schema.ACTION_TIME].cast(pa.int64()), pa.array(late_us)).to_numpy()
-    days = np.maximum(known_us, shown_us) // US_PER_DAY
-    order = np.argsort(days, kind="stable")
-    dwell_us = np.rint(clicks[schema.DWELL_TIME].to_numpy() * US_PER_SECOND).astype(np.int64)
-    return Outcomes(days=days[order], events=clicked[order], dwell_us=dwell_us[order])
+    rows = table.take(pa.array(clicked))
+    shown_us = timestamps_us(rows)
+    late_us = shown_us + round(feed.outcome_delay_minutes * US_PER_MINUTE)
+    known_us = np.maximum(
+        pc.coalesce(rows[schema.ACTION_TIME].cast(pa.int64()), pa.array(late_us)).to_numpy(), shown_us
+    )
+    order = np.argsort(known_us, kind="stable")
+    clicks = Outcomes(known_us[order], clicked[order], np.ones(len(order), dtype=np.int64))
+    dwell_us = np.rint(rows[schema.DWELL_TIME].to_numpy() * US_PER_SECOND).astype(np.int64)
+    return {
+        CLICK: clicks,
+        DWELL: replace(clicks, amounts=dwell_us[order]),
+        **{name: clicks.only(rows[name].to_numpy()[order] > 0) for name in _labels(feed)},
+    }
 
 
 def _device_indices(devices: pa.ChunkedArray) -> NDArray[np.int8]:
@@ -102,6 +122,14 @@ def _device_indices(devices: pa.ChunkedArray) -> NDArray[np.int8]:
         unknown = devices.filter(pc.is_null(indices)).unique().to_pylist()
         raise DataError(f"column {schema.DEVICE}: unknown {unknown[:3]}, expected one of {list(schema.DEVICES)}")
     return indices.to_numpy().astype(np.int8)
+
+
+def devices_of(features: pa.Table, feed: Feed) -> NDArray[np.int8]:
+    """The devices of rows of features, as indices into `schema.DEVICES`; the first where no feature tells."""
+    devices = np.zeros(features.num_rows, dtype=np.int8)
+    for name, flag in feed.flags.items():
+        devices[features[name].to_numpy() == 1] = flag.index
+    return devices
 
 
 def _codes(ids: Ints) -> Ints:

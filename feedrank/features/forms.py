@@ -1,17 +1,17 @@
 """The forms of features: all that the system knows of a feature follows from its form.
 
 A form says which aggregates of earlier events it is computed from (`aggregates.py`), how, what the network gets of it,
-and what monitoring may expect of it. To add one, write its class here with a test in tests/features/test_forms.py:
-offline table, snapshot, request path, training and monitoring ask the form.
+and what monitoring may expect of it. To add one, write its class here, name it in `FORMS`, and test it:
+offline table, snapshot, request path, training and monitoring ask the form. tests/feeds.py has a strategy of each.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
 from feedrank import schema
 from feedrank.features.aggregates import (
@@ -20,6 +20,7 @@ from feedrank.features.aggregates import (
     IMPRESSION,
     US_PER_DAY,
     US_PER_HOUR,
+    US_PER_MINUTE,
     US_PER_SECOND,
     Aggregate,
     Array,
@@ -28,10 +29,30 @@ from feedrank.features.aggregates import (
     Floats,
     Kind,
     decay,
+    microseconds,
 )
 
 HARMONICS = 2
 MIN_RATE = 1e-4
+
+
+def _distinct(per: tuple[str, ...]) -> tuple[str, ...]:
+    if not per or len(set(per)) < len(per):
+        raise ValueError("expected user, item or both")
+    return per
+
+
+def _some_time(half_life: str) -> str:
+    if microseconds(half_life) < US_PER_MINUTE:
+        raise ValueError("expected at least a minute")
+    return half_life
+
+
+Growth = Literal["none", "count", "age", "rate"]
+Outcome = Literal["click", "like", "share"]
+Happening = Literal["impression", "click", "like", "share"]
+HalfLife = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(m|h|d)$"), AfterValidator(_some_time)]
+"""Such as 90m, 24h or 14d."""
 
 
 class Form(BaseModel):
@@ -41,13 +62,16 @@ class Form(BaseModel):
 
     categorical: ClassVar[bool] = False
     """Its values have no order."""
-    growth: ClassVar[Literal["none", "count", "age", "rate"]] = "none"
-    """What a longer history does to it."""
 
     @property
     def type(self) -> pa.DataType:
         """Of its column."""
         return pa.float32()
+
+    @property
+    def growth(self) -> Growth:
+        """What a longer history does to it."""
+        return "none"
 
     @property
     def entity(self) -> Entity:
@@ -58,6 +82,11 @@ class Form(BaseModel):
     def clocked(self) -> bool:
         """Whether it changes with the time alone."""
         return False
+
+    @property
+    def cumulative(self) -> bool:
+        """Whether it grows with the history of its user or item; pairs come and go."""
+        return self.growth in ("count", "age") and self.entity is not Entity.USER_ITEM
 
     @property
     def ranked(self) -> bool:
@@ -90,12 +119,103 @@ class Form(BaseModel):
 class OfHistory(Form):
     """A form over the earlier events of a user, an item, or both together."""
 
-    per: Entity
+    per: Annotated[tuple[Literal["user", "item"], ...], AfterValidator(_distinct)]
 
     @property
     def entity(self) -> Entity:
         """By `per`."""
-        return self.per
+        return Entity("_".join(sorted(self.per, reverse=True)))
+
+
+class Fading(OfHistory):
+    """A form that may forget: with a half-life, what is so old counts for half."""
+
+    half_life: HalfLife | None = None
+
+    @property
+    def clocked(self) -> bool:
+        """Whether it fades."""
+        return self.half_life is not None
+
+    def _counted(self, of: str, entity: Entity) -> Aggregate:
+        if self.half_life is None:
+            return Aggregate(entity, Kind.COUNT, of)
+        return Aggregate(entity, Kind.DECAYED, of, microseconds(self.half_life))
+
+    def _left(self, context: Context) -> Array | float:
+        """What is left at the event of 1 at the time that the aggregates are of."""
+        if self.half_life is None:
+            return 1
+        return decay(context.as_of_us, context.times_us, microseconds(self.half_life))
+
+
+class Count(Fading):
+    """How often something happened, or log(1 + that)."""
+
+    count: Happening
+    transform: Literal["log1p"] | None = None
+
+    @property
+    def growth(self) -> Growth:
+        """Proportional, unless it fades."""
+        return "none" if self.half_life else "count"
+
+    @property
+    def type(self) -> pa.DataType:
+        """A whole number as long as nothing makes it another."""
+        return pa.float32() if self.half_life or self.transform else pa.int32()
+
+    @cached_property
+    def aggregates(self) -> tuple[Aggregate, ...]:
+        """The count."""
+        return (self._counted(self.count, self.entity),)
+
+    def value(self, context: Context, *known: Array) -> Array:
+        """The count as of the time."""
+        count = known[0] * self._left(context)
+        return np.log1p(count) if self.transform else count
+
+    def inputs(self, values: Floats) -> Floats:
+        """The logarithm."""
+        return values if self.transform else np.log1p(values)
+
+
+class Rate(Fading):
+    """Outcomes over impressions, pulled to the rate of all events while they are few.
+
+    The posterior mean of a beta-binomial with `prior_weight` pseudo-impressions at the rate of all, which itself is
+    pulled to `initial_rate` by `initial_weight` impressions.
+    """
+
+    rate: Outcome
+    prior_weight: float = Field(default=10.0, gt=0)
+    initial_rate: float = Field(default=0.1, ge=0, le=1)
+    initial_weight: float = Field(default=100.0, gt=0)
+
+    @property
+    def growth(self) -> Growth:
+        """It comes closer to what is true, unless it fades."""
+        return "none" if self.half_life else "rate"
+
+    @cached_property
+    def aggregates(self) -> tuple[Aggregate, ...]:
+        """Outcomes and impressions, its own and all."""
+        return tuple(
+            self._counted(of, entity) for entity in (self.entity, Entity.ALL) for of in (self.rate, IMPRESSION)
+        )
+
+    def value(self, context: Context, *known: Array) -> Array:
+        """The smoothed rate."""
+        if self.half_life is not None:
+            known = tuple(count * self._left(context) for count in known)
+        outcomes, impressions, all_outcomes, all_impressions = known
+        prior = (all_outcomes + self.initial_rate * self.initial_weight) / (all_impressions + self.initial_weight)
+        return (outcomes + prior * self.prior_weight) / (impressions + self.prior_weight)
+
+    def inputs(self, values: Floats) -> Floats:
+        """Its logit."""
+        rate = np.clip(values, MIN_RATE, 1 - MIN_RATE)
+        return np.log(rate) - np.log1p(-rate)
 
 
 class Amount(OfHistory):
@@ -107,89 +227,18 @@ class Amount(OfHistory):
 
 
 class Whole(Amount):
-    """An amount in whole numbers: its one aggregate."""
+    """An amount in whole numbers."""
 
     @property
     def type(self) -> pa.DataType:
         """Whole numbers."""
         return pa.int32()
 
-    def value(self, context: Context, *known: Array) -> Array:
-        """The aggregate."""
-        return known[0]
-
-
-class Count(Whole):
-    """How often something happened."""
-
-    count: Literal["impression"]
-
-    growth = "count"
-
-    @cached_property
-    def aggregates(self) -> tuple[Aggregate, ...]:
-        """The count."""
-        return (Aggregate(self.entity, Kind.COUNT),)
-
-
-class Popularity(OfHistory):
-    """log(1 + c), where an event counts for half after each half-life."""
-
-    popularity: Literal["impression"]
-    half_life_us: float
-
-    @property
-    def clocked(self) -> bool:
-        """It falls."""
-        return True
-
-    @cached_property
-    def aggregates(self) -> tuple[Aggregate, ...]:
-        """The decayed count."""
-        return (Aggregate(self.entity, Kind.DECAYED, IMPRESSION, self.half_life_us),)
-
-    def value(self, context: Context, *known: Array) -> Array:
-        """The logarithm of the count as of the time."""
-        return np.log1p(known[0] * decay(context.as_of_us, context.times_us, self.half_life_us))
-
-
-class Rate(OfHistory):
-    """Clicks over impressions, pulled to the rate of all events while they are few.
-
-    The posterior mean of a beta-binomial with `prior_weight` pseudo-impressions at the rate of all, which itself is
-    pulled to `initial_rate` by `initial_weight` impressions.
-    """
-
-    rate: Literal["click"]
-    prior_weight: float
-    initial_rate: float
-    initial_weight: float
-
-    growth = "rate"
-
-    @cached_property
-    def aggregates(self) -> tuple[Aggregate, ...]:
-        """Clicks and impressions, its own and all."""
-        return tuple(
-            Aggregate(entity, Kind.COUNT, of) for entity in (self.entity, Entity.ALL) for of in (CLICK, IMPRESSION)
-        )
-
-    def value(self, context: Context, *known: Array) -> Array:
-        """The smoothed rate."""
-        clicks, impressions, all_clicks, all_impressions = known
-        prior = (all_clicks + self.initial_rate * self.initial_weight) / (all_impressions + self.initial_weight)
-        return (clicks + prior * self.prior_weight) / (impressions + self.prior_weight)
-
-    def inputs(self, values: Floats) -> Floats:
-        """Its logit."""
-        rate = np.clip(values, MIN_RATE, 1 - MIN_RATE)
-        return np.log(rate) - np.log1p(-rate)
-
 
 class Mean(Amount):
     """Seconds that a click lasts on average."""
 
-    mean: Literal["dwell"]
+    mean: Literal["dwell_time"]
 
     @cached_property
     def aggregates(self) -> tuple[Aggregate, ...]:
@@ -205,22 +254,32 @@ class Mean(Amount):
 class Days(Whole):
     """On how many UTC days something happened."""
 
-    days: Literal["impression"]
+    days: Happening
 
-    growth = "count"
+    @property
+    def growth(self) -> Growth:
+        """Proportional."""
+        return "count"
 
     @cached_property
     def aggregates(self) -> tuple[Aggregate, ...]:
         """The days."""
-        return (Aggregate(self.entity, Kind.DAYS),)
+        return (Aggregate(self.entity, Kind.DAYS, self.days),)
+
+    def value(self, context: Context, *known: Array) -> Array:
+        """The aggregate."""
+        return known[0]
 
 
 class Age(Whole):
     """Whole days since something happened for the first time; 0 if it has not yet."""
 
-    age: Literal["impression"]
+    age: Happening
 
-    growth = "age"
+    @property
+    def growth(self) -> Growth:
+        """A day a day."""
+        return "age"
 
     @property
     def clocked(self) -> bool:
@@ -230,7 +289,7 @@ class Age(Whole):
     @cached_property
     def aggregates(self) -> tuple[Aggregate, ...]:
         """The first time."""
-        return (Aggregate(self.entity, Kind.FIRST),)
+        return (Aggregate(self.entity, Kind.FIRST, self.age),)
 
     def value(self, context: Context, *known: Array) -> Array:
         """In days."""
@@ -240,8 +299,8 @@ class Age(Whole):
 class Since(OfHistory):
     """1 when something has just happened, and half of that after each half-life; 0 if it never has."""
 
-    since: Literal["impression"]
-    half_life_us: float
+    since: Happening
+    half_life: HalfLife
 
     @property
     def clocked(self) -> bool:
@@ -251,11 +310,11 @@ class Since(OfHistory):
     @cached_property
     def aggregates(self) -> tuple[Aggregate, ...]:
         """The last time."""
-        return (Aggregate(self.entity, Kind.LAST),)
+        return (Aggregate(self.entity, Kind.LAST, self.since),)
 
     def value(self, context: Context, *known: Array) -> Array:
         """From 0 to 1."""
-        return decay(known[0], context.times_us, self.half_life_us)
+        return decay(known[0], context.times_us, microseconds(self.half_life))
 
 
 class Clock(Form):
@@ -320,6 +379,27 @@ class Equals(Form):
         return context.devices == self.index
 
 
-def aggregates_of(forms: Iterable[Form]) -> tuple[Aggregate, ...]:
-    """What all of them need, each once."""
-    return tuple(dict.fromkeys(aggregate for form in forms for aggregate in form.aggregates))
+FORMS = {
+    "count": Count, "rate": Rate, "mean": Mean, "days": Days, "age": Age, "since": Since, "clock": Clock,
+    "context": Equals,
+}  # fmt: skip
+"""By the key that says which form a declaration is of."""
+
+
+def _form_of(declared: Any) -> str | None:
+    keys = declared if isinstance(declared, dict) else type(declared).model_fields
+    return next((key for key in FORMS if key in keys), None)
+
+
+if TYPE_CHECKING:
+    Declared = Form
+else:
+    Declared = Annotated[
+        Union[tuple(Annotated[form, Tag(key)] for key, form in FORMS.items())],  # noqa: UP007  # of a computed tuple
+        Discriminator(
+            _form_of,
+            custom_error_type="no_form",
+            custom_error_message="expected one of the forms " + ", ".join(FORMS),
+        ),
+    ]
+"""A feature as a declaration has it."""

@@ -5,30 +5,29 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from feedrank import schema
-from feedrank.config.data import FeatureConfig
+from feedrank.config.feed import Feed
 from feedrank.features.aggregates import US_PER_DAY, Array, Context
-from feedrank.features.definitions import definitions
 from feedrank.features.events import Events
 from feedrank.features.fold import Fold
 
 
-def compute_features(interactions: pa.Table, *, config: FeatureConfig) -> pa.Table:
-    """Features of interactions (`schema.INTERACTIONS`, in any order), as `schema.FEATURE_TABLE` in time order.
+def compute_features(interactions: pa.Table, *, feed: Feed) -> pa.Table:
+    """Features of interactions (`schema.INTERACTIONS`, in any order), as `Feed.table` in time order.
 
     Events with the same timestamp keep their order in the input.
     """
-    return feature_table(Events.from_table(interactions, config=config), config=config)
+    return feature_table(Events.from_table(interactions, feed=feed), feed=feed)
 
 
-def feature_table(events: Events, *, config: FeatureConfig, remembered: NDArray[np.bool_] | None = None) -> pa.Table:
-    """Features of events, as `schema.FEATURE_TABLE`; those after them count the `remembered` ones only, [events]."""
-    types = {field.name: field.type.to_pandas_dtype() for field in schema.FEATURE_FIELDS}
-    columns: dict[str, Array] = {name: np.empty(len(events.times_us), dtype=types[name]) for name in schema.FEATURES}
-    fold = Fold(events, config=config)
+def feature_table(events: Events, *, feed: Feed, remembered: NDArray[np.bool_] | None = None) -> pa.Table:
+    """Features of events, as `Feed.table`; those after them count the `remembered` ones only, [events]."""
+    types = {field.name: field.type.to_pandas_dtype() for field in feed.fields}
+    columns: dict[str, Array] = {name: np.empty(len(events.times_us), dtype=types[name]) for name in feed.names}
+    fold = Fold(events, feed.aggregates)
     for day, rows in events.days():
         state = fold.read({entity: codes[rows] for entity, codes in events.codes.items()}, day)
         context = Context(events.times_us[rows], events.devices[rows], np.asarray(day * US_PER_DAY))
-        for name, form in definitions(config).items():
+        for name, form in feed.features.items():
             columns[name][rows] = form.of(context, state)
         fold.add(day, rows if remembered is None else np.flatnonzero(remembered[rows]) + rows.start)
     columns |= {
@@ -37,5 +36,5 @@ def feature_table(events: Events, *, config: FeatureConfig, remembered: NDArray[
         schema.ITEM_ID: events.item_ids,
         schema.TIMESTAMP: events.times_us.view("M8[us]"),
     }
-    arrays = [pa.array(columns[field.name], type=field.type) for field in schema.FEATURE_TABLE]
-    return pa.Table.from_arrays(arrays, schema=schema.FEATURE_TABLE)
+    arrays = [pa.array(columns[field.name], type=field.type) for field in feed.table]
+    return pa.Table.from_arrays(arrays, schema=feed.table)

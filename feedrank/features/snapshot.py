@@ -5,6 +5,7 @@ import re
 import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,23 +13,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from feedrank import schema, storage
-from feedrank.config.data import FeatureConfig, Freshness
+from feedrank.config.feed import Feed, Freshness, of_constants
 from feedrank.errors import BundleError, DataError, OtherFeaturesError
-from feedrank.features.aggregates import CLICKS, IMPRESSIONS, US_PER_DAY, Aggregate, Array, Entity, Kind
-from feedrank.features.definitions import definitions
+from feedrank.features.aggregates import US_PER_DAY, Aggregate, Array, Entity, Kind
 from feedrank.features.events import Events, Ints
 from feedrank.features.fold import Fold
-from feedrank.features.forms import aggregates_of
 from feedrank.tables import COMPRESSION, read_parquet
 
 INFO_FILE = "snapshot.json"
 CURRENT = "current"
 """The published snapshot, in a folder of published ones."""
-PAIR_IMPRESSIONS = Aggregate(Entity.USER_ITEM, Kind.COUNT)
+_DTYPES = {Kind.COUNT: np.dtype(np.int32), Kind.DAYS: np.dtype(np.int32)}
+"""What is counted of a pair is little, and there are many pairs."""
 PUBLISHED = re.compile(r"\d{8}T\d{12}-\d{8}T\d{12}")
 """Names of the folders that `publish_snapshot` makes, and may remove."""
 
@@ -46,10 +45,13 @@ class SnapshotInfo(BaseModel):
     cutoff: datetime
     feature_schema_version: str
     feature_fingerprint: str
-    feature_config: FeatureConfig
+    feed: Feed
     impressions: int
-    clicks: int
+    totals: dict[str, float]
+    """The aggregates over all events, by name."""
     most_common_device: str
+    earlier_fingerprint: str | None = Field(default=None, exclude=True)
+    """What a release without a declaration called these features."""
     source: TableVersion | None = None
     """The interactions that it is computed from; None if they were no table, or the release did not record it."""
 
@@ -74,23 +76,25 @@ class EntityTable:
 
 @dataclass(frozen=True)
 class PairTable:
-    """Earlier impressions of user-item pairs, grouped by the user's row in the user table.
+    """Aggregates of user-item pairs, grouped by the user's row in the user table.
 
-    The items of user row `u` are `item_rows[offsets[u]:offsets[u + 1]]` (rows of the item table, sorted).
+    The items of user row `u` are `item_rows[offsets[u]:offsets[u + 1]]` (rows of the item table, sorted); each column
+    has shape [pairs].
     """
 
     offsets: Ints
     item_rows: Ints
-    impressions: NDArray[np.int32]
+    columns: dict[Aggregate, Array]
 
-    def counts(self, user_row: int, item_rows: Ints) -> Ints:
-        """Earlier impressions of one user with each item; shape of `item_rows`."""
+    def of(self, user_row: int, item_rows: Ints) -> dict[Aggregate, Array]:
+        """The aggregates of one user with each item; shape of `item_rows`."""
         start, stop = self.offsets[user_row], self.offsets[user_row + 1]
         if start == stop:
-            return np.zeros(len(item_rows), dtype=np.int64)
+            return {a: np.full(len(item_rows), a.unknown, dtype=column.dtype) for a, column in self.columns.items()}
         own = self.item_rows[start:stop]
         places = np.minimum(np.searchsorted(own, item_rows), stop - start - 1)
-        return np.where(own[places] == item_rows, self.impressions[start:stop][places], 0)
+        known = own[places] == item_rows
+        return {a: np.where(known, column[start:stop][places], a.unknown) for a, column in self.columns.items()}
 
 
 @dataclass(frozen=True)
@@ -112,12 +116,26 @@ class Snapshot:
         return round(self.info.cutoff.timestamp() * 1_000_000)
 
     @property
+    def feed(self) -> Feed:
+        """The declaration of the features."""
+        return self.info.feed
+
+    def read_as(self, feed: Feed) -> "Snapshot":
+        """The same aggregates for other features that need no more of them."""
+        return replace(self, info=self.info.model_copy(update={"feed": feed}))
+
+    @cached_property
     def totals(self) -> dict[Aggregate, Array]:
         """The aggregates over all events."""
-        return {IMPRESSIONS: np.asarray(self.info.impressions), CLICKS: np.asarray(self.info.clicks)}
+        return {a: np.asarray(self.info.totals[a.name]) for a in kept(self.feed, Entity.ALL)}
 
 
-def take_snapshot(interactions: pa.Table, *, cutoff: datetime, config: FeatureConfig) -> Snapshot:
+def kept(feed: Feed, entity: Entity) -> list[Aggregate]:
+    """What the features of a feed need to know of one kind of entity."""
+    return [aggregate for aggregate in feed.aggregates if aggregate.entity is entity]
+
+
+def take_snapshot(interactions: pa.Table, *, cutoff: datetime, feed: Feed) -> Snapshot:
     """The aggregates as of a midnight (UTC): what the features of that day's events are computed from.
 
     Raises:
@@ -127,27 +145,29 @@ def take_snapshot(interactions: pa.Table, *, cutoff: datetime, config: FeatureCo
     if cutoff_us % US_PER_DAY:
         raise DataError(f"a snapshot is of the start of a UTC day, not of {cutoff.isoformat()}; give a midnight")
     earlier = pc.less(interactions[schema.TIMESTAMP].cast(pa.int64()), cutoff_us)
-    events = Events.from_table(interactions.filter(earlier), config=config)
-    fold = Fold(events, config=config)
+    events = Events.from_table(interactions.filter(earlier), feed=feed)
+    fold = Fold(events, feed.aggregates)
     for day, rows in events.days():
         fold.add(day, rows)
     first = {entity: _first_rows(codes) for entity, codes in events.codes.items() if entity is not Entity.ALL}
-    state = fold.read({entity: np.arange(len(rows)) for entity, rows in first.items()}, cutoff_us // US_PER_DAY)
+    codes = {entity: np.arange(len(rows)) for entity, rows in first.items()} | {Entity.ALL: np.zeros(1, dtype=np.int64)}
+    state = fold.read(codes, cutoff_us // US_PER_DAY)
     users = _entity_table(state, Entity.USER, events.user_ids[first[Entity.USER]])
     items = _entity_table(state, Entity.ITEM, events.item_ids[first[Entity.ITEM]])
     device_counts = np.bincount(events.devices, minlength=len(schema.DEVICES))
     info = SnapshotInfo(
         cutoff=cutoff.astimezone(UTC),
         feature_schema_version=schema.FEATURE_SCHEMA_VERSION,
-        feature_fingerprint=config.fingerprint,
-        feature_config=config,
+        feature_fingerprint=feed.fingerprint,
+        feed=feed,
         impressions=len(events.times_us),
-        clicks=fold.total(CLICKS),
+        totals={a.name: state[a].item() for a in kept(feed, Entity.ALL)},
         most_common_device=schema.DEVICES[int(device_counts.argmax())],
     )
     pairs = first[Entity.USER_ITEM]
     user_rows, item_rows = users.rows(events.user_ids[pairs]), items.rows(events.item_ids[pairs])
-    return Snapshot(info, users, items, _pair_table(user_rows, item_rows, state[PAIR_IMPRESSIONS], len(users.ids)))
+    columns = {a: state[a] for a in kept(feed, Entity.USER_ITEM)}
+    return Snapshot(info, users, items, _pair_table(user_rows, item_rows, columns, len(users.ids)))
 
 
 def _first_rows(codes: Ints) -> Ints:
@@ -163,12 +183,18 @@ def _entity_table(state: dict[Aggregate, Array], entity: Entity, ids: Ints) -> E
     return EntityTable(ids[by_id], columns)
 
 
-def _pair_table(user_rows: Ints, item_rows: Ints, impressions: Ints, num_users: int) -> PairTable:
+def _pair_table(user_rows: Ints, item_rows: Ints, columns: dict[Aggregate, Array], num_users: int) -> PairTable:
+    if not columns:  # no feature needs to know the pairs
+        user_rows, item_rows = user_rows[:0], item_rows[:0]
     keys = user_rows * (item_rows.max(initial=0) + 1) + item_rows
     order = slice(None) if bool((keys[1:] > keys[:-1]).all()) else np.argsort(keys)
     # One more user row, the unknown one, which has no pair.
     offsets = np.concatenate([[0], np.cumsum(np.bincount(user_rows, minlength=num_users + 1))])
-    return PairTable(offsets, item_rows[order], impressions[order].astype(np.int32))
+    return PairTable(
+        offsets,
+        item_rows[order],
+        {a: values[order].astype(_DTYPES.get(a.kind, values.dtype)) for a, values in columns.items()},
+    )
 
 
 def save_snapshot(snapshot: Snapshot, directory: Path) -> None:
@@ -181,8 +207,7 @@ def save_snapshot(snapshot: Snapshot, directory: Path) -> None:
     columns = {
         schema.USER_ID: snapshot.users.ids[user_rows],
         schema.ITEM_ID: snapshot.items.ids[pairs.item_rows],
-        PAIR_IMPRESSIONS.name: pairs.impressions,
-    }
+    } | {a.name: values for a, values in pairs.columns.items()}
     _write(columns, directory / "user_item.parquet")
     storage.write_text(directory / INFO_FILE, snapshot.info.model_dump_json(indent=2))
 
@@ -223,13 +248,13 @@ def load_snapshot(directory: Path) -> Snapshot:
         DataError: a table is missing or unreadable.
     """
     info = load_info(directory)
-    users = _load_entities(directory / "users.parquet", schema.USER_ID, Entity.USER, info.feature_config)
-    items = _load_entities(directory / "items.parquet", schema.ITEM_ID, Entity.ITEM, info.feature_config)
+    users = _load_entities(directory / "users.parquet", schema.USER_ID, kept(info.feed, Entity.USER))
+    items = _load_entities(directory / "items.parquet", schema.ITEM_ID, kept(info.feed, Entity.ITEM))
     pairs = read_parquet(directory / "user_item.parquet")
     table = _pair_table(
         users.rows(pairs[schema.USER_ID].to_numpy()),
         items.rows(pairs[schema.ITEM_ID].to_numpy()),
-        pairs[PAIR_IMPRESSIONS.name].to_numpy(),
+        {a: _column(pairs, a) for a in kept(info.feed, Entity.USER_ITEM)},
         len(users.ids),
     )
     return Snapshot(info, users, items, table)
@@ -245,21 +270,23 @@ def load_info(directory: Path) -> SnapshotInfo:
     path = directory / INFO_FILE
     try:
         text = path.read_text(encoding="utf-8")
-        check_rule(json.loads(text), path)
-        info = SnapshotInfo.model_validate_json(text)
+        stored = json.loads(text)
+        check_rule(stored, path)
+        info = SnapshotInfo.model_validate(_upgraded(stored))
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: can't be read ({error}); write the snapshot again") from error
-    if info.feature_fingerprint != info.feature_config.fingerprint:
+    if info.feature_fingerprint != info.feed.fingerprint:
         raise OtherFeaturesError(
             f"{path}: features of the fingerprint {info.feature_fingerprint}, this code gives "
-            f"{info.feature_config.fingerprint} with the same constants; compute the features again"
+            f"{info.feed.fingerprint} with the same declaration; compute the features again"
         )
     return info
 
 
 def check_rule(stored: dict[str, Any], path: Path) -> None:
     """Refuses what was computed by another feature schema or freshness rule, before its other fields are read."""
-    version, freshness = stored.get("feature_schema_version"), stored.get("feature_config", {}).get("freshness")
+    version = stored.get("feature_schema_version")
+    freshness = stored.get("feed", stored.get("feature_config", {})).get("freshness")
     if version != schema.FEATURE_SCHEMA_VERSION or freshness not in get_args(Freshness):
         raise OtherFeaturesError(
             f"{path}: feature schema {version} with features.freshness {freshness}, this code has "
@@ -267,8 +294,23 @@ def check_rule(stored: dict[str, Any], path: Path) -> None:
         )
 
 
-def _load_entities(path: Path, key: str, entity: Entity, config: FeatureConfig) -> EntityTable:
+def _upgraded(stored: dict[str, Any]) -> dict[str, Any]:
+    """Releases without a declaration stored the constants of the features that were in their code."""
+    if "feature_config" not in stored:
+        return stored
+    feed = of_constants(stored.pop("feature_config"))
+    totals = {"all_impressions": stored["impressions"], "all_clicks": stored["clicks"]}
+    fingerprints = {"earlier_fingerprint": stored["feature_fingerprint"], "feature_fingerprint": feed.fingerprint}
+    return stored | {"feed": feed, "totals": totals, **fingerprints}
+
+
+def _load_entities(path: Path, key: str, aggregates: list[Aggregate]) -> EntityTable:
     table = read_parquet(path)
-    kept = (a for a in aggregates_of(definitions(config).values()) if a.entity is entity)
-    columns = {aggregate: np.append(table[aggregate.name].to_numpy(), aggregate.unknown) for aggregate in kept}
+    columns = {a: np.append(_column(table, a), a.unknown) for a in aggregates}
     return EntityTable(table[key].to_numpy(), columns)
+
+
+def _column(table: pa.Table, aggregate: Aggregate) -> Array:
+    # Releases without a declaration had one half-life, which their column does not name.
+    name = aggregate.name if aggregate.name in table.column_names else aggregate.name.rpartition("_")[0]
+    return table[name].to_numpy()

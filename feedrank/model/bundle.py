@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from feedrank import schema, storage
-from feedrank.config.data import FeatureConfig
+from feedrank.config.feed import Feed
 from feedrank.config.model import ModelConfig, ModelType
 from feedrank.errors import BundleError, OtherFeaturesError
 from feedrank.features.aggregates import Floats
 from feedrank.features.events import Ints
 from feedrank.features.snapshot import Snapshot, SnapshotInfo, TableVersion, load_info, load_snapshot, save_snapshot
 from feedrank.model import forward
-from feedrank.model.inputs import to_inputs
+from feedrank.model.inputs import inputs_of
 
 USER_IDS, ITEM_IDS = "user_ids", "item_ids"
 METADATA_FILE, CONFIG_FILE, CHECKSUMS_FILE = "model_metadata.json", "model_config.json", "checksums.json"
@@ -136,26 +136,37 @@ class ModelBundle:
     config: ModelConfig
     arrays: Mapping[str, NDArray[Any]]
     directory: Path
-    features: FeatureConfig
-    """Constants of the features that it was trained on, and understands."""
+    feed: Feed
+    """The features that it was trained on, and understands."""
 
     @cached_property
     def snapshot(self) -> Snapshot:
         """The online features beside the model."""
         return load_snapshot(self.directory / SNAPSHOT_FOLDER)
 
+    def understood(self, snapshot: Snapshot, source: Path) -> Snapshot:
+        """A published snapshot for this model's features, which may be others than those that it was made for.
+
+        Raises:
+            BundleError: it lacks what one of them is computed from, or is of another rule; names both sides.
+        """
+        lacking = {*self.feed.aggregates} - {*snapshot.feed.aggregates}
+        if lacking or snapshot.feed.rule != self.feed.rule:
+            self.check_features(snapshot.info, source)
+        return snapshot.read_as(self.feed)
+
     def check_features(self, info: SnapshotInfo, source: Path) -> None:
-        """Refuses a snapshot, or the features beside it, of other constants than the model was trained with.
+        """Refuses features of another declaration than the model was trained with, by the snapshot beside them.
 
         Raises:
             BundleError: names both sides.
         """
-        if differences := info.feature_config.differences(self.features):
+        if differences := info.feed.differences(self.feed):
             raise BundleError(
-                f"{source}: features of other constants than those of the model {self.metadata.model_version}: "
+                f"{source}: features of another declaration than the model {self.metadata.model_version} has: "
                 f"{differences} ({info.feature_fingerprint} instead of {self.metadata.feature_fingerprint}); "
-                "compute the features with the model's constants (data_config.yaml: features), or train a model with "
-                "the new ones and promote it"
+                "compute the features with the model's declaration (feed.yaml), or train a model with the new one and "
+                "promote it"
             )
 
     @property
@@ -164,18 +175,19 @@ class ModelBundle:
         return self.directory / REFERENCE_FOLDER
 
     def score_table(self, features: pa.Table) -> Floats:
-        """Click probabilities [rows] of a feature table (`schema.FEATURE_TABLE`)."""
-        return score_table(self.arrays, self.config.model_type, features)
+        """Click probabilities [rows] of a feature table (`Feed.table`)."""
+        return score_table(self.arrays, self.config.model_type, self.feed, features)
 
 
-def score_table(arrays: Mapping[str, NDArray[Any]], model_type: ModelType, features: pa.Table) -> Floats:
-    """Click probabilities [rows] of a feature table (`schema.FEATURE_TABLE`) by a ranker's arrays with their ids."""
+def score_table(arrays: Mapping[str, NDArray[Any]], model_type: ModelType, feed: Feed, features: pa.Table) -> Floats:
+    """Click probabilities [rows] of a feature table (`Feed.table`) by a ranker's arrays with their ids."""
     return forward.scores(
         arrays,
         model_type,
+        inputs_of(feed),
         user_rows=rows_of(arrays[USER_IDS], features[schema.USER_ID].to_numpy()),
         item_rows=rows_of(arrays[ITEM_IDS], features[schema.ITEM_ID].to_numpy()),
-        inputs=to_inputs(feature_matrix(features)),
+        raw=inputs_of(feed).of(feature_matrix(features, feed)),
     )
 
 
@@ -187,10 +199,10 @@ def rows_of(known_ids: Ints, ids: Ints) -> Ints:
     return np.where(known_ids[rows] == ids, rows, len(known_ids))
 
 
-def feature_matrix(features: pa.Table) -> Floats:
-    """The features as float32 [rows, features], in the order of `schema.FEATURES`."""
-    matrix = np.empty((features.num_rows, len(schema.FEATURES)), dtype=np.float32)
-    for index, name in enumerate(schema.FEATURES):
+def feature_matrix(features: pa.Table, feed: Feed) -> Floats:
+    """The features as float32 [rows, features], in the order of `Feed.names`."""
+    matrix = np.empty((features.num_rows, len(feed.names)), dtype=np.float32)
+    for index, name in enumerate(feed.names):
         matrix[:, index] = features[name].to_numpy()
     return matrix
 
@@ -235,21 +247,23 @@ def load_bundle(directory: Path) -> ModelBundle:
     verify(directory)
     metadata = _read(directory / METADATA_FILE, ModelMetadata)
     own = load_info(directory / SNAPSHOT_FOLDER)
-    if metadata.freshness != own.feature_config.freshness:
+    if metadata.freshness != own.feed.freshness:
         raise BundleError(
             f"{directory}: the model was trained on features.freshness {metadata.freshness}, its snapshot is "
-            f"{own.feature_config.freshness}; train again"
+            f"{own.feed.freshness}; train again"
         )
+    if metadata.feature_fingerprint == own.earlier_fingerprint:
+        metadata = metadata.model_copy(update={"feature_fingerprint": own.feature_fingerprint})
     if metadata.feature_fingerprint != own.feature_fingerprint:
         raise OtherFeaturesError(
             f"{directory}: the model was trained on feature schema {metadata.feature_schema_version} "
             f"({metadata.feature_fingerprint}), this code has {schema.FEATURE_SCHEMA_VERSION} "
-            f"({own.feature_fingerprint} with the constants of its snapshot); train again or serve it with the code "
+            f"({own.feature_fingerprint} with the declaration of its snapshot); train again or serve it with the code "
             "it was trained with"
         )
     folder = directory / ARRAYS_FOLDER
     arrays = {file.stem: np.load(file, mmap_mode="r") for file in sorted(folder.glob("*.npy"))}
-    return ModelBundle(metadata, _read(directory / CONFIG_FILE, ModelConfig), arrays, directory, own.feature_config)
+    return ModelBundle(metadata, _read(directory / CONFIG_FILE, ModelConfig), arrays, directory, own.feed)
 
 
 def verify(directory: Path) -> None:

@@ -14,12 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from feedrank import schema
 from feedrank.model.calibration import logit_offset, smoothed_rate
-from feedrank.model.inputs import INPUT_COLUMNS
 from feedrank.model.rows import Rows
 
-WEEKDAY = INPUT_COLUMNS[schema.DAY_OF_WEEK]
 MIN_INFORMATION = 1.0
 """Of a step; a day of few rows moves little."""
 
@@ -53,12 +50,12 @@ class DayLevels:
         self._missed, self._information = torch.zeros_like(self.values), torch.zeros_like(self.values)
 
 
-def with_mixed_weekdays(inputs: Tensor, *, rate: float, generator: torch.Generator) -> Tensor:
-    """The inputs [n, F] with a random share `rate` of the rows' weekdays taken from other rows."""
-    mixed = torch.rand(len(inputs), generator=generator) < rate
-    others = inputs[torch.randperm(len(inputs), generator=generator), WEEKDAY]
+def with_mixed_weekdays(inputs: Tensor, weekday: Tensor, *, rate: float, generator: torch.Generator) -> Tensor:
+    """The inputs [n, F] with a random share `rate` of the rows' columns `weekday` taken from other rows."""
+    mixed = torch.nonzero(torch.rand(len(inputs), generator=generator) < rate)
+    others = torch.randperm(len(inputs), generator=generator)[mixed]
     changed = inputs.clone()
-    changed[mixed, WEEKDAY] = others[mixed]
+    changed[mixed, weekday] = inputs[others, weekday]
     return changed
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from feedrank.config.model import ModelType
-from feedrank.features.aggregates import Floats
+from feedrank.features.aggregates import Entity, Floats
 from feedrank.features.events import Ints
-from feedrank.model.inputs import ITEM_TOWER_COLUMNS, PRODUCT_SCALE, USER_TOWER_COLUMNS
+from feedrank.model.inputs import PRODUCT_SCALE, Inputs
 
 Arrays = Mapping[str, Floats]
 """The weights of a ranker, named as in torch's state dict."""
@@ -32,16 +32,10 @@ def mlp(arrays: Arrays, prefix: str, x: Floats) -> Floats:
     return x @ weight.T + bias
 
 
-def item_vectors(arrays: Arrays, item_rows: Ints, scaled_inputs: Floats) -> Floats:
-    """two_tower's item vectors [rows, vector] from item rows and scaled inputs [rows, NUM_INPUTS]."""
-    embedded = arrays["item_embedding.weight"][item_rows]
-    return embedded + mlp(arrays, "item_tower", np.hstack([embedded, scaled_inputs[:, ITEM_TOWER_COLUMNS]]))
-
-
-def user_vectors(arrays: Arrays, user_rows: Ints, scaled_inputs: Floats) -> Floats:
-    """two_tower's user vectors [rows, vector] from user rows and scaled inputs [rows, NUM_INPUTS]."""
-    embedded = arrays["user_embedding.weight"][user_rows]
-    return embedded + mlp(arrays, "user_tower", np.hstack([embedded, scaled_inputs[:, USER_TOWER_COLUMNS]]))
+def vectors(arrays: Arrays, inputs: Inputs, entity: Entity, rows: Ints, scaled: Floats) -> Floats:
+    """two_tower's vectors [rows, vector] of users or items from their rows and scaled inputs [rows, `inputs.width`]."""
+    embedded = arrays[f"{entity.value}_embedding.weight"][rows]
+    return embedded + mlp(arrays, f"{entity.value}_tower", np.hstack([embedded, scaled[:, inputs.tower(entity)]]))
 
 
 def sigmoid(logits: Floats) -> Floats:
@@ -49,19 +43,25 @@ def sigmoid(logits: Floats) -> Floats:
     return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
 
 
-def scores(arrays: Arrays, model_type: ModelType, *, user_rows: Ints, item_rows: Ints, inputs: Floats) -> Floats:
-    """Click probabilities [rows] of users' and items' rows [rows] with raw inputs [rows, NUM_INPUTS]."""
+def scores(
+    arrays: Arrays, model_type: ModelType, inputs: Inputs, *, user_rows: Ints, item_rows: Ints, raw: Floats
+) -> Floats:
+    """Click probabilities [rows] of users' and items' rows [rows] with raw inputs [rows, `inputs.width`]."""
+    logits = _two_tower if model_type == "two_tower" else _deep_mlp
     parts = []
-    for start in range(0, len(inputs), BATCH_ROWS):
+    for start in range(0, len(raw), BATCH_ROWS):
         rows = slice(start, start + BATCH_ROWS)
-        x = (inputs[rows] - arrays["input_mean"]) / arrays["input_std"]
-        parts.append(sigmoid(_logits(arrays, model_type, user_rows[rows], item_rows[rows], x)))
+        x = (raw[rows] - arrays["input_mean"]) / arrays["input_std"]
+        parts.append(sigmoid(logits(arrays, inputs, user_rows[rows], item_rows[rows], x)))
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
 
 
-def _logits(arrays: Arrays, model_type: ModelType, user_rows: Ints, item_rows: Ints, x: Floats) -> Floats:
-    if model_type == "two_tower":
-        dots = np.einsum("ij,ij->i", user_vectors(arrays, user_rows, x), item_vectors(arrays, item_rows, x))
-        return dots + mlp(arrays, "cross", x)[:, 0]
+def _two_tower(arrays: Arrays, inputs: Inputs, user_rows: Ints, item_rows: Ints, x: Floats) -> Floats:
+    users = vectors(arrays, inputs, Entity.USER, user_rows, x)
+    dots = np.einsum("ij,ij->i", users, vectors(arrays, inputs, Entity.ITEM, item_rows, x))
+    return dots + mlp(arrays, "cross", x)[:, 0]
+
+
+def _deep_mlp(arrays: Arrays, inputs: Inputs, user_rows: Ints, item_rows: Ints, x: Floats) -> Floats:
     users, items = arrays["user_embedding.weight"][user_rows], arrays["item_embedding.weight"][item_rows]
     return mlp(arrays, "mlp", np.hstack([users, items, PRODUCT_SCALE * users * items, x]))[:, 0]

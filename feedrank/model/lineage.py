@@ -40,7 +40,7 @@ def metadata_of(
         metrics={},
         feature_schema_version=schema.FEATURE_SCHEMA_VERSION,
         feature_fingerprint=snapshot.feature_fingerprint,
-        freshness=snapshot.feature_config.freshness,
+        freshness=snapshot.feed.freshness,
         training_data_date_range=DateRange(start=span.start.date().isoformat(), end=span.end.date().isoformat()),
         config_fingerprint=config_fingerprint(config),
         data_fingerprint=data_fingerprint,

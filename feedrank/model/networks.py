@@ -1,6 +1,6 @@
 """The two rankers in torch, for training; `forward.py` computes the same from their arrays without torch.
 
-Shapes: B rows of a batch, D embedding_dim, H hidden_dims, F inputs (`inputs.NUM_INPUTS`).
+Shapes: B rows of a batch, D embedding_dim, H hidden_dims, F inputs (`Inputs.width`).
 User and item rows index the known ids in order; one more row at the end is the learned default of unknown ones.
 """
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from feedrank.config.model import ModelConfig
-from feedrank.model.inputs import ITEM_TOWER_COLUMNS, NUM_INPUTS, PRODUCT_SCALE, USER_TOWER_COLUMNS
+from feedrank.features.aggregates import Entity
+from feedrank.model.inputs import PRODUCT_SCALE, Inputs
 
 
 def _mlp(sizes: Sequence[int], dropout: float) -> nn.Sequential:
@@ -36,15 +37,15 @@ class Ranker(nn.Module):
     input_mean: Tensor
     input_std: Tensor
 
-    def __init__(self, config: ModelConfig, *, num_users: int, num_items: int) -> None:
+    def __init__(self, config: ModelConfig, inputs: Inputs, *, num_users: int, num_items: int) -> None:
         super().__init__()
         self.user_embedding = nn.Embedding(num_users + 1, config.embedding_dim, sparse=True)
         self.item_embedding = nn.Embedding(num_items + 1, config.embedding_dim, sparse=True)
         for embedding in (self.user_embedding, self.item_embedding):
             nn.init.zeros_(embedding.weight)
             embedding.weight.requires_grad_(config.training.embedding_learning_rate > 0)
-        self.register_buffer("input_mean", torch.zeros(NUM_INPUTS))
-        self.register_buffer("input_std", torch.ones(NUM_INPUTS))
+        self.register_buffer("input_mean", torch.zeros(inputs.width))
+        self.register_buffer("input_std", torch.ones(inputs.width))
 
     def set_embeddings(self, *, users: NDArray[np.float32], items: NDArray[np.float32]) -> None:
         """Sets the embeddings of the known users [users, D] and items [items, D]; the default stays 0."""
@@ -82,19 +83,20 @@ class TwoTower(Ranker):
     match of tastes counts from the first step on.
     """
 
-    def __init__(self, config: ModelConfig, *, num_users: int, num_items: int) -> None:
-        super().__init__(config, num_users=num_users, num_items=num_items)
+    def __init__(self, config: ModelConfig, inputs: Inputs, *, num_users: int, num_items: int) -> None:
+        super().__init__(config, inputs, num_users=num_users, num_items=num_items)
         dim, (user_dims, item_dims) = config.embedding_dim, config.tower_dims
-        self.user_tower = _mlp([dim + len(USER_TOWER_COLUMNS), *user_dims], config.dropout)
-        self.item_tower = _mlp([dim + len(ITEM_TOWER_COLUMNS), *item_dims], config.dropout)
-        self.cross = _mlp([NUM_INPUTS, config.cross_hidden_dim, 1], 0.0)
+        self.user_columns, self.item_columns = inputs.tower(Entity.USER), inputs.tower(Entity.ITEM)
+        self.user_tower = _mlp([dim + len(self.user_columns), *user_dims], config.dropout)
+        self.item_tower = _mlp([dim + len(self.item_columns), *item_dims], config.dropout)
+        self.cross = _mlp([inputs.width, config.cross_hidden_dim, 1], 0.0)
 
     def forward(self, user_rows: Tensor, item_rows: Tensor, inputs: Tensor, moves: Moves | None = None) -> Tensor:
         """Rows [B], [B] and raw inputs [B, F] to logits [B]."""
         x = (inputs - self.input_mean) / self.input_std
         users, items = self._embedded(user_rows, item_rows, moves)
-        users = users + self.user_tower(torch.cat([users, x[:, USER_TOWER_COLUMNS]], dim=1))
-        items = items + self.item_tower(torch.cat([items, x[:, ITEM_TOWER_COLUMNS]], dim=1))
+        users = users + self.user_tower(torch.cat([users, x[:, self.user_columns]], dim=1))
+        items = items + self.item_tower(torch.cat([items, x[:, self.item_columns]], dim=1))
         return (users * items).sum(dim=1) + self.cross(x).squeeze(1)
 
 
@@ -104,9 +106,9 @@ class DeepMlp(Ranker):
     A few layers hardly learn to multiply, so the product is given (as in neural matrix factorisation, He et al. 2017).
     """
 
-    def __init__(self, config: ModelConfig, *, num_users: int, num_items: int) -> None:
-        super().__init__(config, num_users=num_users, num_items=num_items)
-        self.mlp = _mlp([3 * config.embedding_dim + NUM_INPUTS, *config.hidden_dims, 1], config.dropout)
+    def __init__(self, config: ModelConfig, inputs: Inputs, *, num_users: int, num_items: int) -> None:
+        super().__init__(config, inputs, num_users=num_users, num_items=num_items)
+        self.mlp = _mlp([3 * config.embedding_dim + inputs.width, *config.hidden_dims, 1], config.dropout)
 
     def forward(self, user_rows: Tensor, item_rows: Tensor, inputs: Tensor, moves: Moves | None = None) -> Tensor:
         """Rows [B], [B] and raw inputs [B, F] to logits [B]."""
@@ -115,7 +117,7 @@ class DeepMlp(Ranker):
         return self.mlp(torch.cat([users, items, PRODUCT_SCALE * users * items, x], dim=1)).squeeze(1)
 
 
-def build_ranker(config: ModelConfig, *, num_users: int, num_items: int) -> Ranker:
+def build_ranker(config: ModelConfig, inputs: Inputs, *, num_users: int, num_items: int) -> Ranker:
     """The network that `model_type` names, with fresh weights."""
     kind = {"two_tower": TwoTower, "deep_mlp": DeepMlp}[config.model_type]
-    return kind(config, num_users=num_users, num_items=num_items)
+    return kind(config, inputs, num_users=num_users, num_items=num_items)

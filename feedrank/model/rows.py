@@ -11,7 +11,7 @@ from torch import Tensor
 from feedrank import schema
 from feedrank.features.events import Ints
 from feedrank.model.bundle import feature_matrix, rows_of
-from feedrank.model.inputs import to_inputs
+from feedrank.model.inputs import Inputs
 from feedrank.tables import US_PER_DAY, timestamps_us
 
 
@@ -31,12 +31,12 @@ class Rows:
     """In the matrix that the embeddings are from, [n]; 0 for a row that is not in it."""
 
     @staticmethod
-    def from_table(features: pa.Table, *, user_ids: Ints, item_ids: Ints) -> "Rows":
+    def from_table(features: pa.Table, inputs: Inputs, *, user_ids: Ints, item_ids: Ints) -> "Rows":
         """Looks ids up among the known ones and transforms the features; nothing is trained on these rows yet."""
         return Rows(
             users=torch.from_numpy(rows_of(user_ids, features[schema.USER_ID].to_numpy())),
             items=torch.from_numpy(rows_of(item_ids, features[schema.ITEM_ID].to_numpy())),
-            inputs=torch.from_numpy(to_inputs(feature_matrix(features))),
+            inputs=torch.from_numpy(inputs.of(feature_matrix(features, inputs.feed))),
             targets=torch.from_numpy(features[schema.TARGET].to_numpy().astype(np.float32)),
             days=torch.from_numpy(np.unique(timestamps_us(features) // US_PER_DAY, return_inverse=True)[1]),
             weights=torch.ones(features.num_rows),

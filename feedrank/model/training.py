@@ -16,13 +16,16 @@ from scipy.special import expit
 from torch import Tensor, nn
 
 from feedrank import schema, storage
+from feedrank.config.feed import Feed
 from feedrank.config.model import ModelConfig, TrainingConfig
 from feedrank.errors import DataError
 from feedrank.evaluation.metrics import log_loss, roc_auc
 from feedrank.features.events import Ints
+from feedrank.features.forms import Clock
 from feedrank.model.bundle import ITEM_IDS, USER_IDS
 from feedrank.model.calibration import logit_offset
 from feedrank.model.day_levels import DayLevels, leveled, with_mixed_weekdays
+from feedrank.model.inputs import inputs_of
 from feedrank.model.networks import Moves, Ranker, build_ranker
 from feedrank.model.pretraining import co_engagement_factors
 from feedrank.model.rows import Rows, recency_of
@@ -71,6 +74,7 @@ class Trainer:
     def __init__(
         self,
         config: ModelConfig,
+        feed: Feed,
         *,
         train: pa.Table,
         validation: pa.Table | None,
@@ -79,7 +83,7 @@ class Trainer:
         on_epoch: Callable[[Epoch], None] = lambda _: None,
         on_batch: Progress = lambda _rows, _loss: None,
     ) -> None:
-        """Takes feature tables (`schema.FEATURE_TABLE`). Without validation rows all configured epochs are trained.
+        """Takes feature tables (`Feed.table`). Without validation rows all configured epochs are trained.
 
         How days differ is set aside, and the mean score of the latest of both is set to their click rate. A row that is
         `half_life_days` older than the latest one counts for half as much; without, all count alike.
@@ -87,11 +91,14 @@ class Trainer:
         Raises:
             DataError: a table is empty, has a value that is no finite number, or holds one class only.
         """
-        _check(train, "training")
+        _check(train, feed, "training")
         if validation is not None:
-            _check(validation, "validation")
+            _check(validation, feed, "validation")
         torch.manual_seed(config.training.seed)
         self.config, self.checkpoint, self.half_life_days = config, checkpoint, half_life_days
+        self.inputs = inputs_of(feed)
+        weekdays = feed.chosen(lambda form: isinstance(form, Clock) and form.clock == "weekday")
+        self.weekday = torch.tensor(self.inputs.indices(weekdays), dtype=torch.long)
         self.on_epoch, self.on_batch = on_epoch, on_batch
         self.user_ids = np.unique(train[schema.USER_ID].to_numpy())
         self.item_ids = np.unique(train[schema.ITEM_ID].to_numpy())
@@ -105,7 +112,7 @@ class Trainer:
             known.append((timestamps_us(validation), self.validation_rows))
         self.latest_rows = _latest(known, clicks=config.training.calibration_clicks)
         self.levels = DayLevels(self.train_rows)
-        self.ranker = build_ranker(config, num_users=len(self.user_ids), num_items=len(self.item_ids))
+        self.ranker = build_ranker(config, self.inputs, num_users=len(self.user_ids), num_items=len(self.item_ids))
         self.ranker.input_mean.copy_(self.train_rows.inputs.mean(0))
         self.ranker.input_std.copy_(self.train_rows.inputs.std(0).clamp(min=1e-3))
         self._pretrain()
@@ -139,7 +146,7 @@ class Trainer:
         return self.ranker.arrays()
 
     def _rows(self, features: pa.Table) -> Rows:
-        return Rows.from_table(features, user_ids=self.user_ids, item_ids=self.item_ids)
+        return Rows.from_table(features, self.inputs, user_ids=self.user_ids, item_ids=self.item_ids)
 
     def _pretrain(self) -> None:
         self.factors = co_engagement_factors(
@@ -195,7 +202,8 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         users = self._hide(batch.users, len(self.user_ids))
         items = self._hide(batch.items, len(self.item_ids))
-        inputs = with_mixed_weekdays(batch.inputs, rate=self.config.training.mixed_weekday_rate, generator=self.shuffle)
+        rate = self.config.training.mixed_weekday_rate
+        inputs = with_mixed_weekdays(batch.inputs, self.weekday, rate=rate, generator=self.shuffle)
         logits = self.levels.added(self.ranker(users, items, inputs, self._moves(batch, users, items)), batch)
         self.levels.note(logits, batch)
         loss = nn.functional.binary_cross_entropy_with_logits(logits, batch.targets, batch.weights)
@@ -279,6 +287,7 @@ class Trainer:
 
 def train_best(
     config: ModelConfig,
+    feed: Feed,
     *,
     train: pa.Table,
     validation: pa.Table,
@@ -294,6 +303,7 @@ def train_best(
     return best_of(
         Trainer(
             config,
+            feed,
             train=train,
             validation=validation,
             half_life_days=half_life_days,
@@ -334,10 +344,10 @@ def _latest(known: Sequence[tuple[Ints, Rows]], *, clicks: int) -> list[Rows]:
     return [part.take(torch.from_numpy(np.flatnonzero(own >= since))) for own, part in known if own.max() >= since]
 
 
-def _check(features: pa.Table, name: str) -> None:
+def _check(features: pa.Table, feed: Feed, name: str) -> None:
     if not features.num_rows:
         raise DataError(f"the {name} rows are empty; widen the date range or the split")
-    for column in (schema.TARGET, *schema.FEATURES):
+    for column in (schema.TARGET, *feed.names):
         values = features[column]
         if values.null_count or not np.isfinite(values.to_numpy()).all():
             raise DataError(

@@ -15,10 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from feedrank import schema
-from feedrank.config.monitoring import DriftConfig
-from feedrank.features.definitions import FORMS
-from feedrank.features.forms import Clock
+from feedrank.features.forms import Clock, Form
 from feedrank.monitoring.engines import Values
 from feedrank.monitoring.reference import Reference
 from feedrank.tables import US_PER_DAY, timestamps_us
@@ -50,56 +47,52 @@ class Column:
     """One column in both samples."""
 
     name: str
+    form: Form
     reference: Sample
     window: Sample
-    categorical: bool
     natural: tuple[Values, Values] | None = None
     """The reference's values at the two ends of what the growth of the history does to them."""
     growth: float = 1.0
     """Length of the history behind the window over that behind the reference."""
 
 
-def feature_columns(
-    window: pa.Table, *, reference: Reference, config: DriftConfig, features: Collection[str] = schema.FEATURES
-) -> list[Column]:
-    """Features as they are compared."""
+def feature_columns(window: pa.Table, *, reference: Reference, features: Collection[str] | None = None) -> list[Column]:
+    """Features, all or some, as they are compared."""
     start_us = reference.info.history_start.timestamp() * 1e6
     everything, same_hours = (reference.features, window), _same_hours(reference.features, window)
     return [
-        _column(name, *(same_hours if isinstance(FORMS[name], Clock) else everything), start_us=start_us, config=config)
-        for name in schema.FEATURES
-        if name in features
+        _column(name, form, *(same_hours if isinstance(form, Clock) else everything), start_us=start_us)
+        for name, form in reference.info.feed.features.items()
+        if features is None or name in features
     ]
 
 
-def _column(name: str, rows: pa.Table, window: pa.Table, *, start_us: float, config: DriftConfig) -> Column:
+def _column(name: str, form: Form, rows: pa.Table, window: pa.Table, *, start_us: float) -> Column:
     before, now = _sample(rows, name), _sample(window, name)
     lengths = [np.mean(sample.times_us) - start_us if len(sample.times_us) else 0.0 for sample in (before, now)]
     growth = max(lengths[1] / lengths[0], 1.0) if min(lengths) > 0 else 1.0
     return Column(
         name=name,
+        form=form,
         reference=before,
         window=now,
-        categorical=FORMS[name].categorical,
-        natural=_natural(name, before, now, start_us=start_us, config=config),
+        natural=_natural(form, before, now, start_us=start_us),
         growth=float(growth),
     )
 
 
-def _natural(
-    name: str, before: Sample, now: Sample, *, start_us: float, config: DriftConfig
-) -> tuple[Values, Values] | None:
+def _natural(form: Form, before: Sample, now: Sample, *, start_us: float) -> tuple[Values, Values] | None:
     if not len(before.values) or not len(now.values):
         return None
     # Each row by its own growth, as the reference may be days long.
     growth = np.maximum((now.times_us.mean() - start_us) / np.maximum(before.times_us - start_us, US_PER_DAY), 1.0)
-    if FORMS[name].growth == "age" and name in config.cumulative:
+    if form.growth == "age" and form.cumulative:
         days = np.ceil((now.times_us.max() - before.times_us) / US_PER_DAY)  # ages are whole days
         return before.values, before.values + np.maximum(days, 0)
-    if name in config.cumulative:
+    if form.cumulative:
         # A count c grows at a rate of about (c + 1) / length.
         return before.values, (before.values + 1) * growth - 1
-    if FORMS[name].growth == "rate":  # a ranker with twice the clicks moves it by its growth
+    if form.growth == "rate":  # a ranker with twice the clicks moves it by its growth
         return before.values / growth, before.values * growth
     return None
 

@@ -7,6 +7,7 @@ them has accepted, as the nightly snapshot is. A share of rows that differ says 
 the counts of all.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,14 +18,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from feedrank import schema
-from feedrank.config.data import FeatureConfig
+from feedrank.config.feed import Feed
 from feedrank.config.monitoring import ConsistencyConfig
 from feedrank.data.validation.stored import CLEAN
 from feedrank.delta import Location, is_local, is_table
-from feedrank.features.aggregates import CLICKS, IMPRESSIONS, US_PER_DAY, Array, Context
-from feedrank.features.definitions import definitions
-from feedrank.features.events import Events
+from feedrank.features.aggregates import US_PER_DAY, Aggregate, Array, Context, Entity
+from feedrank.features.events import Events, devices_of
 from feedrank.features.fold import Fold
+from feedrank.features.snapshot import kept
 from feedrank.monitoring.held_days import VALIDATED
 from feedrank.monitoring.recent import Source
 from feedrank.monitoring.results import Signal
@@ -44,8 +45,8 @@ class _Known:
 
     rows: pa.Table
     """Interactions of the users and items in question."""
-    impressions: int
-    clicks: int
+    totals: dict[Aggregate, float]
+    """Over all interactions."""
     first_us: int
     """Of the earliest interaction."""
 
@@ -55,21 +56,21 @@ def consistency_signals(
     *,
     interactions: Location,
     history_start: datetime,
-    features: FeatureConfig,
+    feed: Feed,
     config: ConsistencyConfig,
 ) -> list[Signal]:
-    """For each feature the share of a window's predictions (`rows.FLAT_LOG`) whose served value is another one.
+    """For each feature the share of a window's predictions (`rows.flat_log`) whose served value is another one.
 
     Nothing can be said when the interactions begin later than `history_start`, from which the model's features are.
     """
     predictions = _checked(sample, config)
-    differ = np.zeros((0, len(schema.FEATURES)), dtype=bool)
+    differ = np.zeros((0, len(feed.names)), dtype=bool)
     if predictions.num_rows:
         day = int(timestamps_us(predictions)[0] // US_PER_DAY)
-        known = _known(predictions, interactions, day=day, config=features)
+        known = _known(predictions, interactions, day=day, feed=feed)
         if known.first_us <= (history_start + timedelta(days=1)).timestamp() * 1e6:
-            differ = _differences(predictions, known, config=features)
-    return [_signal(name, differ[:, place], config) for place, name in enumerate(schema.FEATURES)]
+            differ = _differences(predictions, known, feed=feed)
+    return [_signal(name, differ[:, place], config) for place, name in enumerate(feed.names)]
 
 
 def _checked(sample: pa.Table, config: ConsistencyConfig) -> pa.Table:
@@ -84,7 +85,7 @@ def _checked(sample: pa.Table, config: ConsistencyConfig) -> pa.Table:
     return sample.slice(0, 0)
 
 
-def _known(predictions: pa.Table, interactions: Location, *, day: int, config: FeatureConfig) -> _Known:
+def _known(predictions: pa.Table, interactions: Location, *, day: int, feed: Feed) -> _Known:
     midnight = datetime.fromtimestamp(0, tz=UTC) + timedelta(days=day)
     source = Source.open(
         _accepted(interactions),
@@ -95,15 +96,23 @@ def _known(predictions: pa.Table, interactions: Location, *, day: int, config: F
         expected_from=midnight,
     )
     users, items = predictions[schema.USER_ID].unique(), predictions[schema.ITEM_ID].unique()
-    kept, impressions, clicks, first_us = [schema.INTERACTIONS.empty_table()], 0, 0, np.iinfo(np.int64).max
+    rows, first_us = [schema.INTERACTIONS.empty_table()], np.iinfo(np.int64).max
+    totals: dict[Aggregate, float] = dict.fromkeys(kept(feed, Entity.ALL), 0)
     for read in source.batches(keys=KEYS):
         batch = read.filter(pc.is_in(read[schema.DEVICE], pa.array(schema.DEVICES)))  # nobody may have validated them
-        impressions += batch.num_rows
         first_us = min(first_us, int(timestamps_us(batch).min(initial=first_us)))
-        clicks += int((Events.from_table(batch, config=config).outcomes.days < day).sum())
+        for aggregate, value in _totals(Events.from_table(batch, feed=feed), totals, day).items():
+            totals[aggregate] += value.item()
         involved = pc.or_(pc.is_in(batch[schema.USER_ID], users), pc.is_in(batch[schema.ITEM_ID], items))
-        kept.append(batch.filter(involved))
-    return _Known(pa.concat_tables(kept), impressions, clicks, first_us)
+        rows.append(batch.filter(involved))
+    return _Known(pa.concat_tables(rows), totals, first_us)
+
+
+def _totals(events: Events, aggregates: Iterable[Aggregate], day: int) -> dict[Aggregate, Array]:
+    fold = Fold(events, aggregates)
+    for of_day, rows in events.days():
+        fold.add(of_day, rows)
+    return fold.read({Entity.ALL: np.zeros(1, dtype=np.int64)}, day)
 
 
 def _accepted(interactions: Location) -> Location:
@@ -111,21 +120,21 @@ def _accepted(interactions: Location) -> Location:
     return interactions if clean is None or not is_table(clean) else clean
 
 
-def _differences(predictions: pa.Table, known: _Known, *, config: FeatureConfig) -> NDArray[np.bool_]:
+def _differences(predictions: pa.Table, known: _Known, *, feed: Feed) -> NDArray[np.bool_]:
     """Whether each feature of each prediction of one day is not what it should be, shape [predictions, features]."""
-    events = Events.from_table(pa.concat_tables([known.rows, _as_interactions(predictions)]), config=config)
-    fold = Fold(events, config=config)
+    events = Events.from_table(pa.concat_tables([known.rows, _as_interactions(predictions, feed)]), feed=feed)
+    fold = Fold(events, feed.aggregates)
     columns: dict[str, Array] = {}
     for day, rows in events.days():
         if rows.start == known.rows.num_rows:
             state = fold.read({entity: codes[rows] for entity, codes in events.codes.items()}, day)
             count = np.ones(predictions.num_rows, dtype=np.int64)
-            state |= {IMPRESSIONS: known.impressions * count, CLICKS: known.clicks * count}
+            state |= {aggregate: value * count for aggregate, value in known.totals.items()}
             context = Context(events.times_us[rows], events.devices[rows], np.asarray(day * US_PER_DAY))
-            columns = {name: form.of(context, state) for name, form in definitions(config).items()}
+            columns = {name: form.of(context, state) for name, form in feed.features.items()}
         fold.add(day, rows)
     return np.stack(
-        [_differs(predictions[name], np.asarray(columns[name], dtype=np.float64)) for name in schema.FEATURES], axis=1
+        [_differs(predictions[name], np.asarray(columns[name], dtype=np.float64)) for name in feed.names], axis=1
     )
 
 
@@ -134,14 +143,13 @@ def _differs(served: pa.ChunkedArray, computed: NDArray[np.float64]) -> NDArray[
     return ~(np.abs(values - computed) <= ABSOLUTE + RELATIVE * np.abs(computed))
 
 
-def _as_interactions(predictions: pa.Table) -> pa.Table:
+def _as_interactions(predictions: pa.Table, feed: Feed) -> pa.Table:
     """Rows of that user, item, time and device, without any outcome."""
-    devices = np.stack([predictions[name].to_numpy() for name in schema.DEVICE_COLUMNS]).argmax(axis=0)
     rows = predictions.num_rows
     columns = {
         schema.INTERACTION_ID: pa.array([f"prediction {row}" for row in range(rows)]),
         **{name: predictions[name] for name in KEYS},
-        schema.DEVICE: pa.array(schema.DEVICES).take(pa.array(devices)),
+        schema.DEVICE: pa.array(schema.DEVICES).take(pa.array(devices_of(predictions, feed))),
         schema.TIME_OF_DAY: pa.array([schema.TIMES_OF_DAY[0]] * rows),
         schema.ACTION_TIME: pa.nulls(rows, schema.TIMESTAMP_TYPE),
     }

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from feedrank import schema
 from feedrank.config.monitoring import DriftConfig, MonitoringConfig
-from feedrank.features.definitions import FORMS
 from feedrank.monitoring import psi
 from feedrank.monitoring.columns import Column, Sample, feature_columns, missing_share
 from feedrank.monitoring.engines import DriftEngine, TestResult, Values
@@ -55,10 +54,10 @@ def feature_drift(
     reference: Reference,
     engine: DriftEngine,
     config: MonitoringConfig,
-    features: Collection[str] = schema.FEATURES,
+    features: Collection[str] | None = None,
 ) -> list[Signal]:
-    """Verdicts on features; `window` holds independent rows (`reference.FEATURE_SAMPLE`), possibly none."""
-    columns = feature_columns(window, reference=reference, config=config.drift, features=features)
+    """Verdicts on features, all or some; `window` holds independent rows (`feature_sample`), possibly none."""
+    columns = feature_columns(window, reference=reference, features=features)
     return column_drift(columns, engine=engine, config=config)
 
 
@@ -131,7 +130,7 @@ def _test(column: Column, *, engine: DriftEngine, config: MonitoringConfig) -> _
     before, now = column.reference, column.window
     if _too_few(len(now.values), len(before.values), config=config):
         return _Tested(column, None)
-    if column.categorical:
+    if column.form.categorical:
         result = engine.chi_square(before.values, now.values)
         return _Tested(column, result, effect=cramers_v(before.values, now.values))
     result = engine.kolmogorov_smirnov(before.values, now.values)
@@ -144,7 +143,7 @@ def _test(column: Column, *, engine: DriftEngine, config: MonitoringConfig) -> _
 def _unexplained(column: Column, *, statistic: float, engine: DriftEngine) -> float:
     """The part of a KS statistic that the growth of the history does not explain."""
     natural = [distance_from_band(*column.natural, column.window.values)] if column.natural is not None else []
-    if column.natural is not None and FORMS[column.name].growth != "rate":
+    if column.natural is not None and column.form.growth != "rate":
         return natural[0]
     expected = _prolonged(column.reference, column.window, engine=engine)
     trend = [engine.kolmogorov_smirnov(values, column.window.values).statistic for values in expected]
@@ -189,7 +188,7 @@ def _judge(tested: _Tested, *, p_threshold: float, config: MonitoringConfig) -> 
     return Signal(
         name=tested.column.name,
         kind="feature",
-        test="chi_square" if tested.column.categorical else "ks",
+        test="chi_square" if tested.column.form.categorical else "ks",
         statistic=result.statistic if result else None,
         p_value=result.p_value if result else None,
         p_threshold=p_threshold,
@@ -209,12 +208,12 @@ def _threshold(tested: _Tested, *, p_threshold: float, config: MonitoringConfig)
     from scipy.stats import kstwobign, ncx2
 
     column, drift = tested.column, config.drift
-    usual = drift.cramers_v_threshold if column.categorical else drift.ks_threshold
+    usual = drift.cramers_v_threshold if column.form.categorical else drift.ks_threshold
     wanted = drift.thresholds.get(column.name, usual)
     if tested.result is None:
         return wanted
     rows = 1 / (1 / len(column.window.values) + 1 / len(column.reference.values))
-    if not column.categorical:
+    if not column.form.categorical:
         return max(wanted, drift.ks_tolerance + float(kstwobign.isf(p_threshold) / np.sqrt(rows)))
     # 4 n V² is chi-square, noncentral of samples whose V is the tolerance; `cramers_v` takes its mean off.
     freedom = max(len(np.union1d(column.window.values, column.reference.values)) - 1, 1)
@@ -233,7 +232,7 @@ def _verdict(tested: _Tested, *, threshold: float, p_threshold: float, config: M
     if not np.isfinite([result.p_value, result.statistic]).all():
         return "error", f"the test of {feature} gave no number; look at its values"
     if tested.effect > threshold and result.p_value < p_threshold:
-        name = "Cramér's V" if tested.column.categorical else "KS distance"
+        name = "Cramér's V" if tested.column.form.categorical else "KS distance"
         return "drift", f"{feature} moved: {name} {tested.effect:.2f} (threshold {threshold:.2f})"
     return "ok", ""
 

@@ -109,13 +109,13 @@ def _with_consistency(
     evaluation: Evaluation, *, trained: Reference, sources: Sources, config: MonitoringConfig
 ) -> Evaluation:
     """Adds whether the latest window's predictions were made on the right features, which needs the whole history."""
-    if trained.info.feature_config is None:
+    if not trained.info.feed_recorded:
         return evaluation
     signals = consistency_signals(
         evaluation.sample,
         interactions=sources.feedback,
         history_start=trained.info.history_start,
-        features=trained.info.feature_config,
+        feed=trained.info.feed,
         config=config.consistency,
     )
     result = evaluation.result.model_copy(update={"signals": [*evaluation.result.signals, *signals]})

@@ -21,28 +21,35 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feedrank import schema, storage
+from feedrank.config.feed import Feed
 from feedrank.config.monitoring import MonitoringConfig
 from feedrank.delta import Location
-from feedrank.features.definitions import FORMS
 from feedrank.monitoring import psi
 from feedrank.monitoring.performance import auc_estimate
 from feedrank.monitoring.recent import ARRIVAL, Source
 from feedrank.monitoring.reference import (
-    FEATURE_SAMPLE,
     FEATURES_FILE,
-    SCORE_SAMPLE,
     SCORES_FILE,
     SEED,
     Reference,
+    feature_sample,
     sample_rows,
+    score_sample,
 )
-from feedrank.monitoring.rows import READ_LOG, Sources, WindowRows, by_arrival, read_window
+from feedrank.monitoring.rows import Sources, WindowRows, by_arrival, read_window
 from feedrank.tables import COMPRESSION, read_parquet
 
 FIRST_SERVED = "first_served.json"
-POLICY_FREE = tuple(name for name, form in FORMS.items() if not form.ranked)
-"""Features of who comes, when and on what: the same whoever ranks."""
-OWN_SAMPLE = pa.schema([*FEATURE_SAMPLE, schema.PREDICTION_LOG.field(schema.SCORE)])
+
+
+def policy_free(feed: Feed) -> tuple[str, ...]:
+    """Features of who comes, when and on what: the same whoever ranks."""
+    return feed.chosen(lambda form: not form.ranked)
+
+
+def own_sample(feed: Feed) -> pa.Schema:
+    """Of a model's own first days: the features, and what it made of them."""
+    return pa.schema([*feature_sample(feed), feed.log.field(schema.SCORE)])
 
 
 def own_reference(
@@ -65,11 +72,12 @@ def own_reference(
     length = config.window_length
     count = min((window.start - first) // length, timedelta(days=config.reference.own_days) // length)
     ends = [first + length * (index + 1) for index in range(count)]
-    days = [_Day(directory / f"{i:03d}", end, version, sources, config) for i, end in enumerate(ends)]
-    features = pa.concat_tables([OWN_SAMPLE.empty_table(), *(day.features() for day in days)])
+    feed = trained.info.feed
+    days = [_Day(directory / f"{i:03d}", end, trained, sources, config) for i, end in enumerate(ends)]
+    features = pa.concat_tables([own_sample(feed).empty_table(), *(day.features() for day in days)])
     if features.num_rows < config.reference.min_own_rows:
         return None
-    scores = [SCORE_SAMPLE.empty_table(), *(day.scores(feedback_in=feedback_in) for day in days)]
+    scores = [score_sample(feed).empty_table(), *(day.scores(feedback_in=feedback_in) for day in days)]
     return _reference(trained, features=features, scores=pa.concat_tables(scores), end=ends[-1], config=config)
 
 
@@ -104,20 +112,20 @@ class _Day:
     """One of the first windows of a model, sampled once."""
 
     def __init__(
-        self, directory: Path, end: datetime, version: str, sources: Sources, config: MonitoringConfig
+        self, directory: Path, end: datetime, trained: Reference, sources: Sources, config: MonitoringConfig
     ) -> None:
-        self._directory, self._end, self._version = directory, end, version
-        self._sources, self._config = sources, config
+        self._directory, self._end, self._version = directory, end, trained.info.model_version
+        self._feed, self._sources, self._config = trained.info.feed, sources, config
         self._rows: WindowRows | None = None
 
     def features(self) -> pa.Table:
-        """`OWN_SAMPLE`."""
+        """`own_sample`."""
         return self._kept(FEATURES_FILE, self._sample_features)
 
     def scores(self, *, feedback_in: bool) -> pa.Table:
-        """`SCORE_SAMPLE`; empty until the feedback has come."""
+        """`score_sample`; empty until the feedback has come."""
         if not feedback_in and not (self._directory / SCORES_FILE).exists():
-            return SCORE_SAMPLE.empty_table()
+            return score_sample(self._feed).empty_table()
         return self._kept(SCORES_FILE, self._sample_scores)
 
     def _kept(self, name: str, sample: Callable[[], pa.Table]) -> pa.Table:
@@ -129,7 +137,7 @@ class _Day:
         return read_parquet(path)
 
     def _window(self) -> WindowRows:
-        self._rows = self._rows or read_window(self._end, sources=self._sources, config=self._config)
+        self._rows = self._rows or read_window(self._end, sources=self._sources, feed=self._feed, config=self._config)
         return self._rows
 
     def _limit(self, rows: int) -> int:
@@ -141,13 +149,13 @@ class _Day:
         limit = self._limit(self._config.reference.max_feature_rows)
         end_us = int(self._end.timestamp() * 1e6)
         chosen = sample_rows(rows, end_us=end_us, max_rows=limit, config=self._config, by=ARRIVAL)
-        return by_arrival(rows.take(pa.array(chosen))).select(OWN_SAMPLE.names)
+        return by_arrival(rows.take(pa.array(chosen))).select(own_sample(self._feed).names)
 
     def _sample_scores(self) -> pa.Table:
         window = self._window()
         shown = window.shown().append_column(schema.TARGET, pa.array(window.joined.click))
         usable = pc.and_(pc.equal(shown[schema.MODEL_VERSION], self._version), pc.is_finite(shown[schema.SCORE]))
-        shown = shown.filter(usable).select(SCORE_SAMPLE.names)
+        shown = shown.filter(usable).select(score_sample(self._feed).names)
         order = np.random.default_rng(SEED).permutation(shown.num_rows)
         return shown.take(pa.array(np.sort(order[: self._limit(self._config.reference.max_score_rows)])))
 
@@ -170,7 +178,7 @@ def _first_served(
 
 def _first_prediction(log: Location, *, version: str, until: datetime, days: int) -> datetime | None:
     """When the log's unbroken run of days with a model's predictions began; it is followed back so many days."""
-    wanted = pa.schema([READ_LOG.field(name) for name in dict.fromkeys((ARRIVAL, schema.MODEL_VERSION))])
+    wanted = pa.schema([schema.PREDICTION_KEYS.field(name) for name in dict.fromkeys((ARRIVAL, schema.MODEL_VERSION))])
     first: datetime | None = None
     end = until.astimezone(UTC)
     for _ in range(days + 1):

@@ -65,14 +65,14 @@ def _by_window(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 def _pair(axis: Any, column: Column) -> None:
     axis.tick_params(labelsize=7)
     axis.set_yticks([])
-    axis.xaxis.get_major_locator().set_params(integer=column.categorical)
+    axis.xaxis.get_major_locator().set_params(integer=column.form.categorical)
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
     both = np.concatenate([column.reference.values, column.window.values])
     if not len(both):
         axis.text(0.5, 0.5, "no values", ha="center", va="center", transform=axis.transAxes, fontsize=8)
         return
-    edges = _edges(both, categorical=column.categorical)
+    edges = _edges(both, categorical=column.form.categorical)
     for values, color in ((column.reference.values, REFERENCE_COLOR), (column.window.values, WINDOW_COLOR)):
         if len(values):
             shares = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from feedrank import schema
-from feedrank.config.data import FeatureConfig
+from feedrank.config.feed import Feed, of_constants
 from feedrank.config.monitoring import MonitoringConfig
 from feedrank.errors import DataError
 from feedrank.monitoring import psi
@@ -29,18 +29,17 @@ from feedrank.tables import COMPRESSION, read_parquet, timestamps_us
 FEATURES_FILE, SCORES_FILE, INFO_FILE = "features.parquet", "scores.parquet", "reference.json"
 SEED = 0
 
-FEATURE_SAMPLE = pa.schema([pa.field(schema.USER_ID, pa.int64()), pa.field(schema.TIMESTAMP, schema.TIMESTAMP_TYPE),
-                            *schema.FEATURE_FIELDS])  # fmt: skip
-SCORE_SAMPLE = pa.schema(
-    [
-        *(
-            schema.FEATURE_TABLE.field(name)
-            for name in (schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.TARGET)
-        ),
-        pa.field(schema.SCORE, pa.float32()),
-        *(schema.FEATURE_TABLE.field(name) for name in schema.DEVICE_COLUMNS),
-    ]
-)
+
+def feature_sample(feed: Feed) -> pa.Schema:
+    """Of the rows that drift tests compare."""
+    return pa.schema([feed.table.field(name) for name in (schema.USER_ID, schema.TIMESTAMP, *feed.names)])
+
+
+def score_sample(feed: Feed) -> pa.Schema:
+    """Of the rows whose outcome is known, with what segments go by."""
+    keys = [feed.table.field(name) for name in (schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.TARGET)]
+    flags = [feed.table.field(name) for name in feed.flags]
+    return pa.schema([*keys, pa.field(schema.SCORE, pa.float32()), *flags])
 
 
 class ReferenceInfo(BaseModel):
@@ -68,8 +67,21 @@ class ReferenceInfo(BaseModel):
     test_rows: int
     feature_rows: int
     score_rows: int
-    feature_config: FeatureConfig | None = None
-    """Constants of the features that the model was trained on; None in references of earlier releases."""
+    feed: Feed
+    """The features that the model was trained on."""
+    feed_recorded: bool = True
+    """False for a release that recorded no constants: whether features were served right can't be known."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgraded(cls, stored: Any) -> Any:
+        """Releases without a declaration stored the constants of the features that were in their code, or not even."""
+        if isinstance(stored, dict) and "feed" not in stored:
+            constants = stored.get("feature_config")
+            others = {name: value for name, value in stored.items() if name != "feature_config"}
+            feed = Feed() if constants is None else of_constants(constants)
+            return others | {"feed": feed, "feed_recorded": constants is not None}
+        return stored
 
 
 @dataclass(frozen=True)
@@ -78,9 +90,9 @@ class Reference:
 
     info: ReferenceInfo
     features: pa.Table
-    """Columns of `FEATURE_SAMPLE`."""
+    """Columns of `feature_sample`."""
     scores: pa.Table
-    """Columns of `SCORE_SAMPLE`."""
+    """Columns of `score_sample`."""
 
 
 def build_reference(
@@ -90,19 +102,19 @@ def build_reference(
     *,
     model_version: str,
     metrics: Mapping[str, float],
-    features: FeatureConfig,
+    feed: Feed,
     config: MonitoringConfig,
     directory: Path,
 ) -> ReferenceInfo:
     """Writes the reference of a model to `directory`, usually `reference` in a bundle that is being written.
 
     Args:
-        earlier: `schema.FEATURE_TABLE` of all rows before the test split.
-        test: `schema.FEATURE_TABLE` of the test split.
+        earlier: `Feed.table` of all rows before the test split.
+        test: `Feed.table` of the test split.
         test_scores: the model's click probabilities of the test rows, shape [test rows].
         model_version: as written to the prediction log.
         metrics: of the test split; `auc` and `log_loss` are needed.
-        features: constants of the features of both splits.
+        feed: the features of both splits.
         config: the monitoring configuration.
         directory: is made when it is missing.
 
@@ -110,11 +122,11 @@ def build_reference(
         DataError: an empty split, scores that don't fit the test rows or aren't finite, a missing metric.
     """
     _check_inputs(earlier, test, test_scores, metrics)
-    sample = _feature_sample(earlier, test, config)
-    scores, bins = _score_sample(test, test_scores, config)
+    sample = _feature_sample(earlier, test, feed, config)
+    scores, bins = _score_sample(test, test_scores, feed, config)
     info = ReferenceInfo(
         model_version=model_version,
-        feature_fingerprint=schema.column_fingerprint(),
+        feature_fingerprint=feed.column_fingerprint,
         metrics={name: float(value) for name, value in metrics.items()},
         label_rate=float(test[schema.TARGET].to_numpy().mean()),
         history_start=_to_datetime(timestamps_us(earlier).min()),
@@ -126,7 +138,7 @@ def build_reference(
         test_rows=test.num_rows,
         feature_rows=sample.num_rows,
         score_rows=scores.num_rows,
-        feature_config=features,
+        feed=feed,
     )
     # Plain writes: the bundle around it is written aside and renamed as a whole.
     directory.mkdir(parents=True, exist_ok=True)
@@ -149,15 +161,15 @@ def load_reference(directory: Path) -> Reference:
         raise DataError(f"{path}: can't be read ({error}); train a model, its bundle has a reference") from error
     except ValidationError as error:
         raise DataError(f"{path}: not a valid reference ({error}); train the model again") from error
-    if info.feature_fingerprint != schema.column_fingerprint():
+    if info.feature_fingerprint != info.feed.column_fingerprint:
         raise DataError(
             f"{path}: reference of feature schema {info.feature_fingerprint}, this code has "
-            f"{schema.column_fingerprint()}; monitor with the image that the model was trained with"
+            f"{info.feed.column_fingerprint}; monitor with the image that the model was trained with"
         )
     return Reference(
         info=info,
-        features=read_parquet(directory / FEATURES_FILE, columns=FEATURE_SAMPLE.names),
-        scores=read_parquet(directory / SCORES_FILE, columns=SCORE_SAMPLE.names),
+        features=read_parquet(directory / FEATURES_FILE, columns=feature_sample(info.feed).names),
+        scores=read_parquet(directory / SCORES_FILE, columns=score_sample(info.feed).names),
     )
 
 
@@ -176,8 +188,8 @@ def _check_inputs(
         raise DataError(f"metrics lack {', '.join(missing)}; evaluate the model on its test split first")
 
 
-def _feature_sample(earlier: pa.Table, test: pa.Table, config: MonitoringConfig) -> pa.Table:
-    rows = pa.concat_tables([table.select(FEATURE_SAMPLE.names) for table in (earlier, test)])
+def _feature_sample(earlier: pa.Table, test: pa.Table, feed: Feed, config: MonitoringConfig) -> pa.Table:
+    rows = pa.concat_tables([table.select(feature_sample(feed).names) for table in (earlier, test)])
     end_us = int(timestamps_us(rows).max()) + 1
     earliest_us = end_us - timedelta(days=config.reference.days) // timedelta(microseconds=1)
     rows = rows.filter(pa.array(timestamps_us(rows) >= earliest_us))
@@ -187,9 +199,10 @@ def _feature_sample(earlier: pa.Table, test: pa.Table, config: MonitoringConfig)
 
 
 def _score_sample(
-    test: pa.Table, test_scores: NDArray[np.floating[Any]], config: MonitoringConfig
+    test: pa.Table, test_scores: NDArray[np.floating[Any]], feed: Feed, config: MonitoringConfig
 ) -> tuple[pa.Table, psi.ScoreBins]:
-    scored = test.append_column(schema.SCORE, pa.array(test_scores.astype(np.float32))).select(SCORE_SAMPLE.names)
+    scored = test.append_column(schema.SCORE, pa.array(test_scores.astype(np.float32)))
+    scored = scored.select(score_sample(feed).names)
     end_us = int(timestamps_us(test).max()) + 1
     independent = sample_rows(test, end_us=end_us, max_rows=config.reference.max_score_rows, config=config)
     bins = psi.score_bins(test_scores[independent], bins=config.reference.score_bins)

@@ -50,7 +50,7 @@ def write_report(
         own=evaluation.reference is not trained,
         signals=sorted(window.signals, key=_urgency),
         distributions=plots.distributions(
-            feature_columns(by_arrival(evaluation.sample), reference=evaluation.reference, config=config.drift),
+            feature_columns(by_arrival(evaluation.sample), reference=evaluation.reference),
             flagged=[signal.name for signal in window.signals if signal.flagged],
         ),
         heat_map=plots.heat_map(history, model_version=result.model_version),

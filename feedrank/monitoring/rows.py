@@ -8,6 +8,7 @@ stream by. All times of the log are those of arrival.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from feedrank import schema
+from feedrank.config.feed import Feed
 from feedrank.config.monitoring import MonitoringConfig
 from feedrank.delta import Location
 from feedrank.monitoring.feedback import Joined, join_feedback, without_duplicates
@@ -23,30 +25,25 @@ from feedrank.monitoring.sampling import chosen_users
 from feedrank.tables import sort_by_time, timestamps_us
 
 Ints = NDArray[np.int64]
-READ_LOG = pa.schema(
-    [
-        schema.PREDICTION_LOG.field(name)
-        for name in (
-            schema.TIMESTAMP,
-            schema.RECEIVED_AT,
-            schema.USER_ID,
-            schema.ITEM_ID,
-            schema.SCORE,
-            schema.RANK,
-            schema.MODEL_VERSION,
-            schema.LATENCY_MS,
-            schema.FEATURES_STRUCT,
-        )
-    ]
-)
-FLAT_LOG = pa.schema(
-    [
-        *(field for field in READ_LOG if field.name not in (schema.MODEL_VERSION, schema.FEATURES_STRUCT)),
-        pa.field(schema.MODEL_VERSION, pa.dictionary(pa.int32(), pa.string())),
-        *schema.FEATURE_FIELDS,
-    ]
-)
-"""The columns of the prediction log that the monitor looks at, with the struct of features as columns."""
+LOG_COLUMNS = (
+    schema.TIMESTAMP, schema.RECEIVED_AT, schema.USER_ID, schema.ITEM_ID, schema.SCORE, schema.RANK, schema.LATENCY_MS,
+    schema.MODEL_VERSION, schema.FEATURES_STRUCT,
+)  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def read_log(feed: Feed) -> pa.Schema:
+    """The columns of the prediction log that the monitor looks at, with a feed's features."""
+    return pa.schema([feed.log.field(name) for name in LOG_COLUMNS])
+
+
+@lru_cache(maxsize=16)
+def flat_log(feed: Feed) -> pa.Schema:
+    """The same with the struct of features as columns."""
+    version = pa.field(schema.MODEL_VERSION, pa.dictionary(pa.int32(), pa.string()))
+    return pa.schema([*(feed.log.field(name) for name in LOG_COLUMNS[:-2]), version, *feed.fields])
+
+
 KEYS = (schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP)
 US_PER_HOUR = 3_600_000_000
 LATENCY_EDGES_MS = np.geomspace(0.001, 1e6, 4_001)
@@ -98,7 +95,7 @@ class WindowRows:
     hours: list[HourCounts]
     latency: Latency
     predictions: pa.Table
-    """All candidates of the sampled users in the window, all model versions (`FLAT_LOG`), by arrival."""
+    """All candidates of the sampled users in the window, all model versions (`flat_log`), by arrival."""
     joined: Joined
     """Those of the predictions that were shown and have feedback, and the sampled users' feedback counts."""
     feedback: pa.Table
@@ -111,7 +108,7 @@ class WindowRows:
 
 
 def read_window(
-    end: datetime, *, sources: Sources, config: MonitoringConfig, feedback_until: datetime | None = None
+    end: datetime, *, sources: Sources, feed: Feed, config: MonitoringConfig, feedback_until: datetime | None = None
 ) -> WindowRows:
     """The rows of the window that ends at `end` (excluded), in bounded memory; days without feedback are warned of.
 
@@ -120,7 +117,7 @@ def read_window(
     start = end - config.window_length
     attribution = timedelta(minutes=config.window.attribution_minutes)
     log = Source.open(
-        sources.predictions, wanted=READ_LOG, by=ARRIVAL, start=start - attribution, end=end, expected_from=start
+        sources.predictions, wanted=read_log(feed), by=ARRIVAL, start=start - attribution, end=end, expected_from=start
     )
     seen = Source.open(
         sources.feedback,
@@ -135,7 +132,7 @@ def read_window(
     traffic = _Traffic(start, end)
     predictions = sort_by_time(
         pa.concat_tables(
-            [FLAT_LOG.empty_table(), *_sampled_log(log, share=share, traffic=traffic)]
+            [flat_log(feed).empty_table(), *_sampled_log(log, feed=feed, share=share, traffic=traffic)]
         ).unify_dictionaries(),
         column=ARRIVAL,
     )
@@ -159,31 +156,25 @@ def read_window(
     )
 
 
-def sampled_predictions(source: Source, *, share: float) -> Iterator[pa.Table]:
-    """The candidates (`FLAT_LOG`) of the chosen users of a source of `READ_LOG`."""
-    for batch in _sampled(source, share=share):
-        yield flat(batch)
-
-
-def flat(log: pa.Table) -> pa.Table:
-    """Rows of `READ_LOG` as `FLAT_LOG`."""
+def flat(log: pa.Table, feed: Feed) -> pa.Table:
+    """Rows of `read_log` as `flat_log`."""
     features = log[schema.FEATURES_STRUCT]
-    columns = [log[name] for name in FLAT_LOG.names[: FLAT_LOG.names.index(schema.MODEL_VERSION)]]
+    columns = [log[name] for name in LOG_COLUMNS[:-2]]
     columns.append(pc.dictionary_encode(log[schema.MODEL_VERSION]))
-    columns += [pc.struct_field(features, name) for name in schema.FEATURES]
-    return pa.Table.from_arrays(columns, schema=FLAT_LOG)
+    columns += [pc.struct_field(features, name) for name in feed.names]
+    return pa.Table.from_arrays(columns, schema=flat_log(feed))
 
 
 def by_arrival(rows: pa.Table) -> pa.Table:
-    """Rows of `FLAT_LOG` whose time is that of arrival: by their own, some lie in hours that the window lacks."""
+    """Rows of `flat_log` whose time is that of arrival: by their own, some lie in hours that the window lacks."""
     place = rows.schema.get_field_index(schema.TIMESTAMP)
     return rows.set_column(place, rows.schema.field(place), rows[ARRIVAL])
 
 
-def _sampled_log(source: Source, *, share: float, traffic: "_Traffic") -> Iterator[pa.Table]:
+def _sampled_log(source: Source, *, feed: Feed, share: float, traffic: "_Traffic") -> Iterator[pa.Table]:
     for batch in source.batches(keys=dict.fromkeys([*KEYS, source.by])):
         traffic.add(batch)
-        yield flat(_of_chosen_users(batch, share=share))
+        yield flat(_of_chosen_users(batch, share=share), feed)
 
 
 def _sampled(source: Source, *, share: float) -> Iterator[pa.Table]:
@@ -212,7 +203,7 @@ class _Traffic:
         self._latencies = np.zeros(len(LATENCY_EDGES_MS) + 1, dtype=np.int64)
 
     def add(self, batch: pa.Table) -> None:
-        """Counts rows of `READ_LOG`; those before the window are not counted."""
+        """Counts rows of `read_log`; those before the window are not counted."""
         times = timestamps_us(batch, column=ARRIVAL)
         if not len(times):
             return

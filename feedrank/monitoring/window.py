@@ -1,6 +1,6 @@
 """All verdicts on one window: drift, performance, serving and feedback."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from feedrank import schema
+from feedrank.config.feed import Feed
 from feedrank.config.monitoring import MonitoringConfig
+from feedrank.features.forms import Count
 from feedrank.monitoring.drift import feature_drift, score_drift
 from feedrank.monitoring.engines import DriftEngine
-from feedrank.monitoring.own_days import POLICY_FREE, own_reference
+from feedrank.monitoring.own_days import own_reference, policy_free
 from feedrank.monitoring.performance import COLLECTING, Shown, measure, performance_signals
 from feedrank.monitoring.recent import ARRIVAL, future_rows
 from feedrank.monitoring.reference import Reference, sample_rows
@@ -62,7 +64,7 @@ def evaluate_window(
         config: the monitoring configuration.
         now: the present; rows that are stamped later are warned of.
     """
-    window = read_window(end, sources=sources, config=config, feedback_until=feedback_until)
+    window = read_window(end, sources=sources, feed=reference.info.feed, config=config, feedback_until=feedback_until)
     version = reference.info.model_version
     tested = window.predictions.filter(pc.equal(window.predictions[schema.MODEL_VERSION], version))
     rows = sample_rows(tested, end_us=_us(end), max_rows=config.window.max_rows, config=config, by=ARRIVAL)
@@ -118,10 +120,12 @@ def _drift_signals(
             *feature_drift(sample, reference=own, engine=engine, config=config),
             score_drift(sample[schema.SCORE].to_numpy(), reference=own, config=config),
         ]
-    signals = feature_drift(sample, reference=trained, engine=engine, config=config, features=POLICY_FREE)
+    signals = feature_drift(
+        sample, reference=trained, engine=engine, config=config, features=policy_free(trained.info.feed)
+    )
     known = {signal.name: signal for signal in signals}
     return [
-        *(known.get(name, _collecting(name, kind="feature", rows=sample.num_rows)) for name in schema.FEATURES),
+        *(known.get(name, _collecting(name, kind="feature", rows=sample.num_rows)) for name in trained.info.feed.names),
         _collecting(schema.SCORE, kind="score", rows=sample.num_rows),
     ]
 
@@ -164,12 +168,13 @@ def _segments(
     config: MonitoringConfig,
 ) -> Iterator[Segment]:
     rows, shown = _shown(window)
-    reference, features = (trained, POLICY_FREE) if own is None else (own, schema.FEATURES)
-    for name in (*schema.DEVICES, NEW_USERS):
-        part = sample.filter(_in_segment(sample, name, config))
-        expected = replace(reference, features=reference.features.filter(_in_segment(reference.features, name, config)))
+    feed = trained.info.feed
+    reference, features = (trained, policy_free(feed)) if own is None else (own, feed.names)
+    for name, of in _segment_conditions(feed, config).items():
+        part = sample.filter(of(sample))
+        expected = replace(reference, features=reference.features.filter(of(reference.features)))
         signals = feature_drift(part, reference=expected, engine=engine, config=config, features=features)
-        chosen = shown.part(_in_segment(rows, name, config).to_numpy(zero_copy_only=False))
+        chosen = shown.part(of(rows).to_numpy(zero_copy_only=False))
         yield Segment(
             metrics=measure(chosen, name=name, config=config.performance),
             drifted=[signal.name for signal in signals if signal.flagged],
@@ -177,12 +182,19 @@ def _segments(
         )
 
 
-def _in_segment(rows: pa.Table, name: str, config: MonitoringConfig) -> pa.Array:
-    if name == NEW_USERS:
-        chosen = pc.less_equal(rows[schema.USER_INTERACTION_COUNT], config.performance.new_user_max_impressions)
-    else:
-        chosen = pc.equal(rows[schema.DEVICE_COLUMNS[schema.DEVICES.index(name)]], 1)
-    return pc.fill_null(chosen, False).combine_chunks()
+def _segment_conditions(feed: Feed, config: MonitoringConfig) -> dict[str, Callable[[pa.Table], pa.Array]]:
+    """Which rows are of each segment: a value of the context, or new users if a feature counts their impressions."""
+
+    def of(name: str, meets: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> Callable[[pa.Table], pa.Array]:
+        return lambda rows: pc.fill_null(meets(rows[name]), False).combine_chunks()
+
+    conditions: dict[str, Callable[[pa.Table], pa.Array]] = {
+        flag.equals: of(name, lambda column: pc.equal(column, 1)) for name, flag in feed.flags.items()
+    }
+    limit = config.performance.new_user_max_impressions
+    for name in feed.chosen(lambda form: form == Count(count="impression", per=("user",)))[:1]:
+        conditions[NEW_USERS] = of(name, lambda column: pc.less_equal(column, limit))
+    return conditions
 
 
 def _clock_warnings(sources: Sources, *, now: datetime, skew_seconds: float) -> Iterator[str]:

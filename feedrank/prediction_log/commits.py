@@ -17,7 +17,7 @@ from feedrank.erasure.refused import Door
 from feedrank.prediction_log import spool
 from feedrank.prediction_log.rows import log_rows
 from feedrank.prediction_log.spool_files import read_file
-from feedrank.prediction_log.table import LAYOUT, create_log
+from feedrank.prediction_log.table import create_log, layout_of, open_log
 
 
 @dataclass
@@ -56,28 +56,29 @@ def write(files: Sequence[Path], location: delta.Location) -> Written:
         FeedrankError, OSError: nothing was added, or all of it and the files are still there; call it again.
     """
     boot, written, refused = files[0].parent.name, Written(), Door(location).read()
-    log = create_log(location)
-    done = log.transaction(boot)
+    done = open_log(location).transaction(boot) if delta.is_table(location) else None
     known: list[pa.Table] = []
     fresh: list[pa.Table] = []
     for file in files:
         table = _rows_of(file, boot=boot, damaged=written.damaged)
+        if table is None:
+            continue
         erased = refused.rows(table[schema.USER_ID])
         written.refused += int(erased.sum())
         kept = table.filter(pa.array(~erased)) if erased.any() else table
         (known if done is not None and _number(file) <= done else fresh).append(kept)
-    late = _not_logged(pa.concat_tables(known), log) if known else schema.PREDICTION_LOG.empty_table()
-    if late.num_rows:
-        log.append(late, layout=LAYOUT)
-    new = pa.concat_tables([schema.PREDICTION_LOG.empty_table(), *fresh])
-    if new.num_rows:
-        log.append(new, layout=LAYOUT, note=delta.Note(transaction=(boot, _number(files[-1]))))
+    late, new = _together(known), _together(fresh)
+    if late is not None and (late := _not_logged(late, open_log(location))).num_rows:
+        create_log(location, late.schema).append(late, layout=layout_of(late.schema))
+    if new is not None:
+        note = delta.Note(transaction=(boot, _number(files[-1])))
+        create_log(location, new.schema).append(new, layout=layout_of(new.schema), note=note)
     for file in files:
         if file in written.damaged:
             file.rename(file.with_suffix(spool.DAMAGED_SUFFIX))
         else:
             file.unlink(missing_ok=True)
-    written.rows = late.num_rows + new.num_rows + written.refused
+    written.rows = sum(rows.num_rows for rows in (late, new) if rows is not None) + written.refused
     return written
 
 
@@ -85,7 +86,12 @@ def _number(file: Path) -> int:
     return int(file.stem)
 
 
-def _rows_of(file: Path, *, boot: str, damaged: dict[Path, str]) -> pa.Table:
+def _together(tables: list[pa.Table]) -> pa.Table | None:
+    """The rows of some files, perhaps of several models with other features; None if there is none."""
+    return pa.concat_tables(tables, promote_options="permissive") if sum(map(len, tables)) else None
+
+
+def _rows_of(file: Path, *, boot: str, damaged: dict[Path, str]) -> pa.Table | None:
     contents = read_file(file)
     if contents.damage is not None:
         damaged[file] = contents.damage
@@ -94,12 +100,10 @@ def _rows_of(file: Path, *, boot: str, damaged: dict[Path, str]) -> pa.Table:
             return log_rows(pa.Table.from_batches(contents.batches), boot=boot)
         except (pa.ArrowException, ValueError, KeyError, IndexError) as error:  # whole messages with wrong content
             damaged[file] = f"{file}: {type(error).__name__}: {error}"
-    return schema.PREDICTION_LOG.empty_table()
+    return None
 
 
 def _not_logged(rows: pa.Table, log: delta.Table) -> pa.Table:
-    if not rows.num_rows:
-        return rows
     span = pc.min_max(rows[schema.RECEIVED_AT])
     first, last = span["min"], span["max"]
     arrived = pc.field(schema.RECEIVED_AT)

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from feedrank import delta, schema
+from feedrank.config.feed import Feed
 from feedrank.errors import DataError
-from feedrank.prediction_log.table import LAYOUT
+from feedrank.prediction_log.table import layout_of
 from feedrank.storage import exclusive
 from feedrank.tables import conformed
 
@@ -29,6 +30,8 @@ PLAN = "migration"
 OLD_NAME = re.compile(r"part-.+-\d{8}\.parquet")
 """What a predictor of the earlier release calls its files; one may write some more after the table was made."""
 ROWS_AT_ONCE = 500_000
+OLD_LOG = Feed().log
+"""The releases that wrote files had the default declaration."""
 
 
 class Plan(BaseModel):
@@ -65,8 +68,8 @@ def _migrate(location: delta.Location, old: Sequence[str], files: pafs.SubTreeFi
     number = 1 if not delta.is_table(location) else (delta.open_table(location).transaction(APPLICATION) or 0) + 1
     with files.open_output_stream(PLAN_FILE) as stream:
         stream.write(plan.model_dump_json().encode())
-    added = list(delta.write_files(_rows(location, old, files), layout=LAYOUT, files=files))
-    table = delta.create_table(location, layout=LAYOUT).widened(LAYOUT)
+    added = list(delta.write_files(_rows(location, old, files), layout=layout_of(OLD_LOG), files=files))
+    table = delta.create_table(location, layout=layout_of(OLD_LOG)).widened(layout_of(OLD_LOG))
     table.commit(added, note=delta.Note({PLAN: plan.id}, transaction=(APPLICATION, number)))
     return plan
 
@@ -111,7 +114,7 @@ def _rows(location: delta.Location, paths: Sequence[str], files: pafs.SubTreeFil
     for path in paths:
         rows = _opened(location, path, files).read()
         rows = rows.append_column(schema.RECEIVED_AT, rows[schema.TIMESTAMP])
-        waiting.append(conformed(rows, schema.PREDICTION_LOG, file=f"{location}/{path}"))
+        waiting.append(conformed(rows, OLD_LOG, file=f"{location}/{path}"))
         if sum(table.num_rows for table in waiting) >= ROWS_AT_ONCE:
             yield pa.concat_tables(waiting)
             waiting = []

@@ -30,8 +30,9 @@ def read_log(
         DataError: there is no log at the location, or a file of it can't be read.
         StorageError: the store doesn't answer.
     """
-    names = schema.PREDICTION_LOG.names if columns is None else list(columns)
-    wanted = pa.schema([schema.PREDICTION_LOG.field(name) for name in dict.fromkeys([*names, schema.RECEIVED_AT])])
+    log = _columns(location)
+    names = log.names if columns is None else list(columns)
+    wanted = pa.schema([log.field(name) for name in dict.fromkeys([*names, schema.RECEIVED_AT])])
     parts = [wanted.empty_table(), *_day_tables(location, wanted, start, end)]
     return pa.concat_tables(parts).select(names)
 
@@ -45,21 +46,27 @@ def export_csv(
         DataError: there is no log at the location, or a file of it can't be read.
         StorageError: the store doesn't answer.
     """
-    rows = 0
+    rows, log = 0, _columns(location)
     with storage.new_file(output) as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(schema.PREDICTION_LOG.names)
-        for table in _day_tables(location, schema.PREDICTION_LOG, start, end):
+        writer.writerow(log.names)
+        for table in _day_tables(location, log, start, end):
             for batch in table.to_batches(max_chunksize=65_536):
                 writer.writerows(_csv_rows(batch))
             rows += table.num_rows
     return rows
 
 
+def _columns(location: delta.Location) -> pa.Schema:
+    """Those that every log has, then the features that any model of this one had."""
+    found = open_log(location).schema
+    return pa.schema([*schema.PREDICTION_KEYS, found.field(schema.FEATURES_STRUCT)])
+
+
 def _csv_rows(batch: pa.RecordBatch) -> Iterator[list[object]]:
-    columns = [batch[name].to_pylist() for name in schema.PREDICTION_LOG.names]
+    columns = [batch[name].to_pylist() for name in batch.schema.names]
     for values in zip(*columns, strict=True):
-        row = dict(zip(schema.PREDICTION_LOG.names, values, strict=True))
+        row = dict(zip(batch.schema.names, values, strict=True))
         for name in (schema.TIMESTAMP, schema.RECEIVED_AT):
             row[name] = row[name].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         row[schema.FEATURES_STRUCT] = json.dumps(row[schema.FEATURES_STRUCT])

@@ -17,6 +17,7 @@ from typing import IO
 import pyarrow as pa
 
 from feedrank.clock import steady_clock
+from feedrank.config.feed import Feed
 from feedrank.config.serving import LogConfig
 from feedrank.prediction_log import spool
 from feedrank.prediction_log.buffers import RequestBuffer
@@ -66,9 +67,9 @@ class PredictionLog:
         self._root = config.spool_directory.absolute()
         self._writer = SpoolWriter(self._root, self._boot)
         self._lock = threading.Lock()
-        self._buffer = RequestBuffer()
+        self._buffer: RequestBuffer | None = None
         self._filled: deque[RequestBuffer] = deque()
-        self._empty: deque[RequestBuffer] = deque([RequestBuffer()], maxlen=SPARE_BUFFERS)
+        self._empty: deque[RequestBuffer] = deque(maxlen=SPARE_BUFFERS)
         self._requests = self._spooled = self._rows_queued = self._rows_dropped = 0
         self._seconds = steady_clock()
         self._file_opened, self._measured = self._seconds(), time.monotonic()
@@ -98,14 +99,22 @@ class PredictionLog:
             self._rows_dropped += rows
             return
         with self._lock:  # the other holder only swaps buffers
-            if not self._buffer.has_room(rows):
-                self._swap()
+            if self._buffer is None or not self._buffer.has_room(ranking):
+                self._swap(self._next_buffer(ranking.layout.feed))
+            assert self._buffer is not None
             self._buffer.add(ranking, received_us=received_us, model_version=model_version, latency_ms=latency_ms)
         self._requests += 1
 
-    def _swap(self) -> None:
-        self._filled.append(self._buffer)
-        self._buffer = self._empty.popleft() if self._empty else RequestBuffer()
+    def _swap(self, following: RequestBuffer | None) -> None:
+        if self._buffer is not None:
+            self._filled.append(self._buffer)
+        self._buffer = following
+
+    def _next_buffer(self, feed: Feed) -> RequestBuffer:
+        while self._empty:
+            if (spare := self._empty.popleft()).feed is feed:
+                return spare
+        return RequestBuffer(feed)
 
     def status(self) -> LogStatus:
         """The present state; cheap."""
@@ -148,8 +157,8 @@ class PredictionLog:
     def _flush(self) -> bool:
         """Moves the queue to the spool; on failure (False) it stays in memory for the next time."""
         with self._lock:
-            if self._buffer.requests:
-                self._swap()
+            if self._buffer is not None and self._buffer.requests:
+                self._swap(self._next_buffer(self._buffer.feed))
         try:
             while self._filled:
                 buffer = self._filled[0]

@@ -1,4 +1,4 @@
-"""From spool batches (one row per request) to rows of the log (one per item, `schema.PREDICTION_LOG`)."""
+"""From spool batches (one row per request) to rows of the log (one per item, `Feed.log`)."""
 
 import numpy as np
 import pyarrow as pa
@@ -6,18 +6,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from feedrank import schema
+from feedrank.config.feed import Feed
 from feedrank.features.aggregates import Context
-from feedrank.features.definitions import FORMS
 from feedrank.features.events import Ints
-from feedrank.features.forms import Equals
-from feedrank.prediction_log.buffers import COUNTER, DEVICE, ITEM_IDS, ITEM_VALUES, SCORES
-from feedrank.scoring.features import ITEM_FEATURES, SHARED_FEATURES
+from feedrank.prediction_log.buffers import COUNTER, DEVICE, FEED, ITEM_IDS, ITEM_VALUES, SCORES
+from feedrank.scoring.features import Layout, layout_of
 
 COUNTER_DIGITS, POSITION_DIGITS = 10, 3
 
 
 def log_rows(requests: pa.Table, *, boot: str) -> pa.Table:
     """The log's rows of some requests, in the order of their arrival; items of a request by rank."""
+    layout = layout_of(_feed_of(requests))
     requests = requests.take(pc.sort_indices(requests[schema.RECEIVED_AT])).combine_chunks()
     sizes = pc.list_value_length(requests[ITEM_IDS]).to_numpy().astype(np.int64)
     request_of_row = np.repeat(np.arange(len(sizes)), sizes)
@@ -27,7 +27,7 @@ def log_rows(requests: pa.Table, *, boot: str) -> pa.Table:
         return requests[name].combine_chunks().take(pa.array(request_of_row))
 
     item_values = pc.list_flatten(requests[ITEM_VALUES]).combine_chunks()
-    matrix = item_values.flatten().to_numpy().reshape(-1, len(ITEM_FEATURES))
+    matrix = item_values.flatten().to_numpy().reshape(-1, len(layout.item))
     columns = {
         schema.PREDICTION_ID: _prediction_ids(boot, requests[COUNTER].to_numpy(), request_of_row, position),
         schema.TIMESTAMP: repeated(schema.TIMESTAMP).cast(schema.TIMESTAMP_TYPE),
@@ -38,22 +38,28 @@ def log_rows(requests: pa.Table, *, boot: str) -> pa.Table:
         schema.RANK: pa.array((position + 1).astype(np.int16)),
         schema.MODEL_VERSION: repeated(schema.MODEL_VERSION),
         schema.LATENCY_MS: repeated(schema.LATENCY_MS),
-        schema.FEATURES_STRUCT: _features(requests, request_of_row, matrix),
+        schema.FEATURES_STRUCT: _features(layout, requests, request_of_row, matrix),
     }
-    return pa.table(columns, schema=schema.PREDICTION_LOG)
+    return pa.table(columns, schema=layout.feed.log)
 
 
-def _features(requests: pa.Table, request_of_row: Ints, matrix: NDArray[np.float32]) -> pa.StructArray:
+def _feed_of(requests: pa.Table) -> Feed:
+    """Releases without a declaration wrote none, and had the default one."""
+    stored = (requests.schema.metadata or {}).get(FEED)
+    return Feed() if stored is None else Feed.model_validate_json(stored)
+
+
+def _features(layout: Layout, requests: pa.Table, request_of_row: Ints, matrix: NDArray[np.float32]) -> pa.StructArray:
     devices = requests[DEVICE].to_numpy()
     columns: dict[str, NDArray[np.generic]] = {
-        name: requests[name].to_numpy()[request_of_row] for name in SHARED_FEATURES
+        name: requests[name].to_numpy()[request_of_row] for name in layout.shared
     }
     context = Context(np.asarray(0), devices[request_of_row], np.asarray(0))
-    columns |= {name: form.value(context) for name, form in FORMS.items() if isinstance(form, Equals)}
-    columns |= {name: matrix[:, i] for i, name in enumerate(ITEM_FEATURES)}
+    columns |= {name: form.value(context) for name, form in layout.feed.flags.items()}
+    columns |= {name: matrix[:, i] for i, name in enumerate(layout.item)}
     return pa.StructArray.from_arrays(
-        [pa.array(columns[f.name].astype(f.type.to_pandas_dtype()), type=f.type) for f in schema.FEATURE_FIELDS],
-        fields=list(schema.FEATURE_FIELDS),
+        [pa.array(columns[f.name].astype(f.type.to_pandas_dtype()), type=f.type) for f in layout.feed.fields],
+        fields=list(layout.feed.fields),
     )
 
 

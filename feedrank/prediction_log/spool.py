@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from feedrank.prediction_log.buffers import ITEM_IDS, SPOOL
+from feedrank.prediction_log.buffers import ITEM_IDS
 from feedrank.prediction_log.spool_files import END_MARK
 
 OPEN_SUFFIX, CLOSED_SUFFIX, DAMAGED_SUFFIX, LOCK_NAME = ".open", ".arrows", ".damaged", "lock"
@@ -30,6 +30,7 @@ class SpoolWriter:
         self._lock = -1
         self._file = -1
         self._size = 0
+        self._schema = pa.schema([])
 
     def append(self, batch: pa.RecordBatch) -> None:
         """Adds a batch, all or nothing.
@@ -37,10 +38,13 @@ class SpoolWriter:
         Raises:
             OSError: it can't be written; the spool is as it was.
         """
+        if not batch.schema.equals(self._schema, check_metadata=True):  # another model's features
+            self.close_file()
+            self._schema = batch.schema
         if self._file < 0:
             self._open()
         if not self._size:
-            self._write(SPOOL.serialize())
+            self._write(batch.schema.serialize())
         self._write(batch.serialize())
         self.rows += len(batch[ITEM_IDS].values)
 

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from feedrank.prediction_log.buffers import SPOOL
-
 END_MARK = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _START = END_MARK[:4]
 _MAX_METADATA_BYTES = 1_048_576
@@ -41,7 +39,7 @@ def read_file(path: Path) -> Contents:
         if error.errno not in DISK_ERRORS:
             raise
         return Contents(damage=f"{path}: {error.strerror}")
-    contents, schema, place = Contents(), SPOOL, 0
+    contents, schema, place = Contents(), pa.schema([]), 0
     while place < len(data) and data[place:] != END_MARK:
         try:
             message, after = _message_at(data, place)

@@ -2,13 +2,20 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+
 from feedrank import delta, schema
 from feedrank.errors import DataError
 from feedrank.tables import parquet_files
 
-LAYOUT = delta.Layout(schema.PREDICTION_LOG, day_of=schema.RECEIVED_AT, history_days=7)
+HISTORY_DAYS = 7
 """A predictor commits every minute, and nothing goes back to an earlier version: old commits would be half a million a
 year, which every reader lists."""
+
+
+def layout_of(rows: pa.Schema) -> delta.Layout:
+    """Of a log with such rows, which grows by the features that it lacks."""
+    return delta.Layout(rows, day_of=schema.RECEIVED_AT, history_days=HISTORY_DAYS)
 
 
 def open_log(location: delta.Location) -> delta.Table:
@@ -24,11 +31,11 @@ def open_log(location: delta.Location) -> delta.Table:
     return delta.open_table(location)
 
 
-def create_log(location: delta.Location) -> delta.Table:
+def create_log(location: delta.Location, rows: pa.Schema) -> delta.Table:
     """The log, made empty if it isn't there; errors as in `open_log`."""
     if not delta.is_table(location):
         _refuse_old_folder(location)
-    return delta.create_table(location, layout=LAYOUT)
+    return delta.create_table(location, layout=layout_of(rows))
 
 
 def _refuse_old_folder(location: delta.Location) -> None:

@@ -20,13 +20,11 @@ from pydantic import BaseModel, ConfigDict
 
 from feedrank import schema
 from feedrank.config import Config
-from feedrank.config.data import FeatureConfig
-from feedrank.config.model import ModelConfig
+from feedrank.config.feed import Feed
 from feedrank.config.promotion import ComparisonConfig
 from feedrank.errors import DataError
-from feedrank.evaluation.baselines import item_ctr
-from feedrank.evaluation.evaluate import GateResult, KnownIds, Metrics, Scores, check_gates, measure, slices
-from feedrank.features.events import EVENT_COLUMNS
+from feedrank.evaluation.evaluate import KnownIds, Metrics, Scores, gates_on, measure, slices
+from feedrank.features.events import event_columns
 from feedrank.features.offline import compute_features
 from feedrank.model.bundle import ITEM_IDS, USER_IDS, ModelBundle
 from feedrank.promotion.bootstrap import Gain, paired_gain
@@ -91,9 +89,9 @@ def compare(
     config: Config,
     now: datetime,
 ) -> Decision:
-    """Judges both on the challenger's test rows (`schema.FEATURE_TABLE`), as far as the champion has not seen them.
+    """Judges both on the challenger's test rows (`Feed.table`), as far as the champion has not seen them.
 
-    `champion_rows` are the same rows with the champion's features, if its constants are others (`with_constants`).
+    `champion_rows` are the same rows with the champion's features, if it has others (`with_features`).
     `missed_gates` are those that the challenger's evaluation missed.
     """
     limits = config.promotion.comparison
@@ -111,14 +109,16 @@ def compare(
     own = fresh if champion_rows is None else sampled(unseen(champion_rows, champion), config=limits)
     old, new = champion.score_table(own), challenger.score_table(fresh)
     known = KnownIds(challenger.arrays[USER_IDS], challenger.arrays[ITEM_IDS])
-    gain, by_slice = gains_on(fresh, old, new, known=known, config=limits)
+    gain, by_slice = gains_on(fresh, old, new, known=known, feed=challenger.feed, config=limits)
     latency = measure_latency(champion, challenger, requests=limits.latency_requests, seed=limits.seed)
     old_metrics, new_metrics = (measure(fresh, scores, config=config.model.evaluation) for scores in (old, new))
     missed = judge_missed(
         missed_gates,
-        *(gates_on(fresh, metrics, config=config.model) for metrics in (old_metrics, new_metrics)),
+        *(gates_on(fresh, metrics, challenger.feed, config=config.model) for metrics in (old_metrics, new_metrics)),
     )
-    against = [*missed.against, *objections(gain, by_slice, latency, config=limits)]
+    retyped = challenger.feed.retyped(champion.feed)
+    clash = [f"{retyped}: the prediction log can't hold both; give it a new name in feed.yaml"] if retyped else []
+    against = [*clash, *missed.against, *objections(gain, by_slice, latency, config=limits)]
     span = pc.min_max(fresh[schema.TIMESTAMP]).as_py()
     evidence = {
         "first_row": span["min"],
@@ -131,12 +131,6 @@ def compare(
     }
     verdict = {"promote": not against, "reasons": against or [*merits(gain, config=limits), *missed.excused]}
     return decision.model_copy(update=evidence | verdict)
-
-
-def gates_on(rows: pa.Table, metrics: Metrics, *, config: ModelConfig) -> list[GateResult]:
-    """A model's metrics on some rows against the gates."""
-    by_item_ctr = measure(rows, item_ctr(rows, rows), config=config.evaluation)
-    return check_gates(metrics, config.gates, item_ctr=by_item_ctr)
 
 
 def too_few_for_a_verdict(rows: pa.Table, *, config: ComparisonConfig) -> str:
@@ -156,18 +150,18 @@ def unseen(rows: pa.Table, champion: ModelBundle) -> pa.Table:
     return rows.filter(pa.array(timestamps_us(rows) > last_us))
 
 
-def with_constants(rows: pa.Table, interactions: Path, *, config: FeatureConfig) -> pa.Table:
-    """The last rows of a feature table with the features that other constants give.
+def with_features(rows: pa.Table, interactions: Path, *, feed: Feed) -> pa.Table:
+    """The last rows of a feature table with the features of another declaration.
 
     Args:
         rows: the last rows of the features of all interactions.
         interactions: that they were computed from.
-        config: the other constants.
+        feed: the other declaration.
 
     Raises:
         DataError: the interactions end otherwise than the rows.
     """
-    features = compute_features(read_partitioned(interactions, columns=EVENT_COLUMNS), config=config)
+    features = compute_features(read_partitioned(interactions, columns=event_columns(feed)), feed=feed)
     same = features.slice(max(0, features.num_rows - rows.num_rows))
     if not all(same[name].equals(rows[name]) for name in (schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP)):
         raise DataError(f"{interactions}: its last rows are not those to compare on; compute the features again")
@@ -186,7 +180,7 @@ def sampled(rows: pa.Table, *, config: ComparisonConfig) -> pa.Table:
 
 
 def gains_on(
-    rows: pa.Table, champion: Scores, challenger: Scores, *, known: KnownIds, config: ComparisonConfig
+    rows: pa.Table, champion: Scores, challenger: Scores, *, known: KnownIds, feed: Feed, config: ComparisonConfig
 ) -> tuple[Gain, dict[str, Gain]]:
     """The challenger's gain on rows that were scored by both, [rows]; on all, and on each slice with enough clicks.
 
@@ -205,7 +199,7 @@ def gains_on(
             seed=config.seed,
         )
 
-    masks = slices(rows, known)
+    masks = slices(rows, known, feed)
     enough = {name: mask for name, mask in masks.items() if np.sum(targets[mask]) >= config.min_clicks}
     return gain(np.ones(len(targets), dtype=bool)), {name: gain(mask) for name, mask in enough.items()}
 

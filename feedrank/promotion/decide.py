@@ -12,7 +12,7 @@ from feedrank import schema
 from feedrank.config import Config
 from feedrank.errors import DataError, OtherFeaturesError
 from feedrank.model.bundle import ModelBundle, load_bundle
-from feedrank.promotion.compare import Decision, compare, with_constants
+from feedrank.promotion.compare import Decision, compare, with_features
 from feedrank.promotion.gates import missed_sentences
 from feedrank.promotion.promote import BETTER_TAG, REJECTED_TAG
 from feedrank.registered_model import RegisteredModel
@@ -32,10 +32,10 @@ def decide(
     config: Config,
     now: datetime,
 ) -> Decision:
-    """Judges the challenger on fresh rows (`schema.FEATURE_TABLE`) of the interactions; the verdict goes to MLflow.
+    """Judges the challenger on fresh rows (`Feed.table`) of the interactions; the verdict goes to MLflow.
 
     Scored is the challenger's held-out fit, the bundle `evaluated`: the registered fit has seen the rows. A champion of
-    other feature constants is scored on the features that it was trained on; one of features that this release does not
+    other features is scored on the features that it was trained on; one of features that this release does not
     compute can't be scored, and a person decides. `missed_gates` are those that the challenger's evaluation missed.
 
     Raises:
@@ -64,9 +64,7 @@ def decide(
                     old,
                     new,
                     rows,
-                    champion_rows=with_constants(rows, interactions, config=old.features)
-                    if old.features != new.features
-                    else None,
+                    champion_rows=with_features(rows, interactions, feed=old.feed) if old.feed != new.feed else None,
                     missed_gates=missed_gates,
                     config=config,
                     now=now,

@@ -63,7 +63,7 @@ def retrain(
         drift_expected=True,
         accepted=interactions.with_name("validated"),
     )
-    stages.build_features(output / "validated" / "clean", output=output / "history", config=config.data)
+    stages.build_features(output / "validated" / "clean", output=output / "history", config=config)
     choose_window(output / "history", output=output / "features", config=config)
     stages.train_ranker(output / "features", output=output / "model", config=config)
     stages.evaluate_ranker(output / "model", output / "features", output=output / "evaluation", config=config.model)

@@ -10,19 +10,11 @@ import numpy as np
 
 from feedrank import schema
 from feedrank.features.aggregates import Context, Floats
-from feedrank.features.definitions import FORMS
 from feedrank.features.events import Ints
-from feedrank.features.forms import Clock, Equals
+from feedrank.features.forms import Clock
 from feedrank.model.forward import Arrays, linear_layers
-from feedrank.model.inputs import INPUT_COLUMNS
-from feedrank.scoring.features import (
-    CALENDAR_FEATURES,
-    ITEM_FEATURES,
-    NUM_ITEM_FEATURES,
-    USER_CLOCK_FEATURES,
-    USER_STATE_FEATURES,
-    RequestFeatures,
-)
+from feedrank.model.inputs import inputs_of
+from feedrank.scoring.features import Layout, OnlineState, RequestFeatures
 
 BATCH_ROWS = 1024
 """A batch stays in the processor's cache: three times as fast as 65,536."""
@@ -30,14 +22,16 @@ BATCH_ROWS = 1024
 
 @dataclass(frozen=True)
 class InputLayer:
-    """The layer over `NUM_INPUTS` scaled inputs as one product with the inputs of an item matrix."""
+    """The layer over all scaled inputs as one product with the inputs of an item matrix."""
 
     weight: Floats
-    """[ITEM_FEATURES, 1 and USER_CLOCK_FEATURES, H]; the row of the input 1 is the request's own."""
+    """[`Layout.item`, 1 and `Layout.user_clock`, H]; the row of the input 1 is the request's own."""
     users: Floats
     """[U + 1, H]: the bias, the user features that the clock leaves alone, and what the caller adds."""
     context: Floats
-    """[*CALENDAR_FEATURES, device, H]"""
+    """[*`Layout.calendar`, device, H]"""
+    own_row: int
+    """Of the input 1."""
 
     def __call__(self, user_row: int, request: RequestFeatures, inputs: Floats) -> Floats:
         """The layer's output [items, H] from the inputs of an item matrix [items, inputs]."""
@@ -45,36 +39,40 @@ class InputLayer:
         np.add(
             self.users[user_row],
             self.context[request.context],
-            out=weight[NUM_ITEM_FEATURES],
+            out=weight[self.own_row],
         )
         return inputs @ weight
 
 
-def input_layer(arrays: Arrays, weight: Floats, bias: Floats, user_state: Floats) -> InputLayer:
-    """Splits weights [H, NUM_INPUTS] and biases [H]; `user_state` is [U + 1, USER_STATE_FEATURES]."""
+def input_layer(arrays: Arrays, weight: Floats, bias: Floats, state: OnlineState) -> InputLayer:
+    """Splits weights [H, inputs] and biases [H]."""
+    layout, forms, columns = state.layout, state.layout.feed.features, inputs_of(state.layout.feed).columns
     folded = (weight / arrays["input_std"]).T
     bias = bias - arrays["input_mean"] @ folded
-    users = np.tile(bias, (len(user_state), 1))
-    for column, name in enumerate(USER_STATE_FEATURES):
-        users += FORMS[name].inputs(user_state[:, column])[:, None] * folded[INPUT_COLUMNS[name]]
+    users = np.tile(bias, (len(state.user_state), 1))
+    for column, name in enumerate(layout.user_state):
+        users += forms[name].inputs(state.user_state[:, column])[:, None] * folded[columns[name]]
     of_request = np.zeros((1, len(bias)), dtype=np.float32)
-    of_items, of_clock = (
-        [folded[INPUT_COLUMNS[name]] for name in names] for names in (ITEM_FEATURES, USER_CLOCK_FEATURES)
-    )
+    of_items, of_clock = ([folded[columns[name]] for name in names] for names in (layout.item, layout.user_clock))
     return InputLayer(
-        weight=np.concatenate([*of_items, of_request, *of_clock]), users=users, context=_context_layer(folded)
+        weight=np.concatenate([*of_items, of_request, *of_clock]),
+        users=users,
+        context=_context_layer(layout, folded),
+        own_row=len(layout.item),
     )
 
 
-def _context_layer(folded: Floats) -> Floats:
-    """What each hour, weekday and device adds, [*CALENDAR_FEATURES, device, H]."""
+def _context_layer(layout: Layout, folded: Floats) -> Floats:
+    """What each hour, weekday and device adds, [*`Layout.calendar`, device, H]."""
+    columns, forms = inputs_of(layout.feed).columns, layout.feed.features
     devices = Context(np.asarray(0), np.arange(len(schema.DEVICES)), np.asarray(0))
-    flags = [(name, form) for name, form in FORMS.items() if isinstance(form, Equals)]
-    context = sum(form.value(devices)[:, None] * folded[INPUT_COLUMNS[name]] for name, form in flags)
-    for name in reversed(CALENDAR_FEATURES):
-        form = FORMS[name]
+    context = np.zeros((len(schema.DEVICES), folded.shape[1]), dtype=np.float32)
+    for name, flag in layout.feed.flags.items():
+        context += flag.value(devices)[:, None] * folded[columns[name]]
+    for name in reversed(layout.calendar):
+        form = forms[name]
         assert isinstance(form, Clock)
-        values = form.inputs(np.arange(form.cycle, dtype=np.float32)) @ folded[INPUT_COLUMNS[name]]
+        values = form.inputs(np.arange(form.cycle, dtype=np.float32)) @ folded[columns[name]]
         context = values.reshape(len(values), *[1] * (np.ndim(context) - 1), -1) + context
     return np.asarray(context, dtype=np.float32)
 

@@ -8,25 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from feedrank import schema
-from feedrank.features.aggregates import Floats
-from feedrank.features.definitions import FORMS
+from feedrank.features.aggregates import Entity, Floats
 from feedrank.features.events import Ints
 from feedrank.features.snapshot import Snapshot
 from feedrank.model.bundle import ITEM_IDS, USER_IDS, ModelBundle, rows_of
-from feedrank.model.forward import Arrays, item_vectors, user_vectors
-from feedrank.model.inputs import (
-    INPUT_COLUMNS,
-    NUM_INPUTS,
-    PRODUCT_SCALE,
-)
-from feedrank.scoring.features import (
-    ITEM_FEATURES,
-    NUM_ITEM_FEATURES,
-    USER_STATE_FEATURES,
-    OnlineState,
-    RequestFeatures,
-    feature_matrix,
-)
+from feedrank.model.forward import Arrays, vectors
+from feedrank.model.inputs import PRODUCT_SCALE, inputs_of
+from feedrank.scoring.features import Layout, OnlineState, RequestFeatures, feature_matrix
 from feedrank.scoring.index import IdIndex, Rows
 from feedrank.scoring.layers import (
     InputLayer,
@@ -45,6 +33,7 @@ NO_EMBEDDING, NO_HISTORY = 1, 2
 class Ranking(NamedTuple):  # quicker to make than a frozen dataclass
     """The items of a request from best to worst, with what they were ranked by."""
 
+    layout: Layout
     user_id: int
     time_us: int
     item_ids: Ints
@@ -54,7 +43,7 @@ class Ranking(NamedTuple):  # quicker to make than a frozen dataclass
     order: Ints
     """Places of the ranked items in the request, [items]."""
     item_matrix: Floats
-    """[items, MATRIX_COLUMNS] (`features.py`), in the order of the request."""
+    """[items, `Layout.matrix_columns`], in the order of the request."""
     unknown_user: bool
     """The model has no embedding of the user."""
     unknown_items: int
@@ -63,8 +52,8 @@ class Ranking(NamedTuple):  # quicker to make than a frozen dataclass
     """Items that the snapshot has no history of."""
 
     def features(self) -> Floats:
-        """The features used, [items, features] in the order of `schema.FEATURES`, items by rank."""
-        return feature_matrix(self.shared, self.item_matrix[self.order])
+        """The features used, [items, features] in the order of `Feed.names`, items by rank."""
+        return feature_matrix(self.layout, self.shared, self.item_matrix[self.order])
 
 
 class Logits(Protocol):
@@ -160,11 +149,12 @@ class Scorer:
         user_row, item_rows = self.users.row(user_id), self.items.rows(ids)
         shared = self.state.request(user_row, time_us, self.default_device if device is None else device)
         matrix = self.state.items(user_row, item_rows, time_us, shared)
-        scores = _sigmoid(self.logits(user_row, item_rows, shared, matrix[:, NUM_ITEM_FEATURES:]))
+        scores = _sigmoid(self.logits(user_row, item_rows, shared, matrix[:, len(self.state.layout.item) :]))
         order = (-scores).argsort(kind="stable")
         lacks = self.item_lacks.take(item_rows)
         lacking = np.count_nonzero(lacks) > 0  # seldom so, and quicker than to count both
         return Ranking(
+            layout=self.state.layout,
             user_id=user_id,
             time_us=time_us,
             item_ids=ids.take(order),
@@ -196,32 +186,40 @@ def _sigmoid(logits: Floats) -> Floats:
 
 
 def _item_inputs(state: OnlineState, arrays: Arrays) -> Floats:
-    """Scaled inputs [items + 1, NUM_INPUTS]; only the columns that the clock leaves alone hold values."""
-    inputs = np.zeros((len(state.item_static), NUM_INPUTS), dtype=np.float32)
-    for column, name in enumerate(ITEM_FEATURES):
-        inputs[:, INPUT_COLUMNS[name]] = state.item_static[:, NUM_ITEM_FEATURES + column, None]
-    return (inputs - arrays["input_mean"]) / arrays["input_std"]
+    """Scaled inputs [items + 1, inputs]; only the item tower's columns hold values that count."""
+    items, names = state.item_static[:, len(state.layout.item) :], state.layout.item
+    return _scaled(state.layout, arrays, {name: items[:, column] for column, name in enumerate(names)}, rows=len(items))
 
 
 def _user_inputs(state: OnlineState, arrays: Arrays) -> Floats:
-    """Scaled inputs [users + 1, NUM_INPUTS]; only the user tower's columns hold values."""
-    inputs = np.zeros((len(state.user_state), NUM_INPUTS), dtype=np.float32)
-    for name, values in zip(USER_STATE_FEATURES, state.user_state.T, strict=True):
-        inputs[:, INPUT_COLUMNS[name]] = FORMS[name].inputs(values)[:, None]
+    """Scaled inputs [users + 1, inputs]; only the user tower's columns hold values."""
+    forms, users = state.layout.feed.features, state.user_state
+    values = {name: forms[name].inputs(users[:, column]) for column, name in enumerate(state.layout.user_state)}
+    return _scaled(state.layout, arrays, values, rows=len(users))
+
+
+def _scaled(layout: Layout, arrays: Arrays, values: dict[str, Floats], *, rows: int) -> Floats:
+    layout_of_inputs = inputs_of(layout.feed)
+    inputs = np.zeros((rows, layout_of_inputs.width), dtype=np.float32)
+    for name, column in values.items():
+        inputs[:, layout_of_inputs.columns[name]] = column[:, None]
     return (inputs - arrays["input_mean"]) / arrays["input_std"]
 
 
 def _two_tower(arrays: Arrays, state: OnlineState, user_rows: Ints, item_rows: Ints) -> TwoTowerLogits:
     of_items, of_users = _item_inputs(state, arrays), _user_inputs(state, arrays)
+    inputs = inputs_of(state.layout.feed)
     (weight, bias), *cross = transposed_layers(arrays, "cross")
     return TwoTowerLogits(
         user_vectors=in_batches(
-            np.arange(len(user_rows)), lambda rows: user_vectors(arrays, user_rows[rows], of_users[rows])
+            np.arange(len(user_rows)),
+            lambda rows: vectors(arrays, inputs, Entity.USER, user_rows[rows], of_users[rows]),
         ),
         item_vectors=in_batches(
-            np.arange(len(item_rows)), lambda rows: item_vectors(arrays, item_rows[rows], of_items[rows])
+            np.arange(len(item_rows)),
+            lambda rows: vectors(arrays, inputs, Entity.ITEM, item_rows[rows], of_items[rows]),
         ),
-        cross_input=input_layer(arrays, weight.T, bias, state.user_state),
+        cross_input=input_layer(arrays, weight.T, bias, state),
         cross=cross,
     )
 
@@ -231,6 +229,6 @@ def _deep_mlp(arrays: Arrays, state: OnlineState, user_rows: Ints, item_rows: In
     dim = users.shape[1]
     (weight, bias), *layers = transposed_layers(arrays, "mlp")
     of_user, of_item, of_product, of_inputs = np.split(weight, [dim, 2 * dim, 3 * dim])
-    layer = input_layer(arrays, of_inputs.T, bias, state.user_state)
+    layer = input_layer(arrays, of_inputs.T, bias, state)
     layer.users[:] += in_batches(user_rows, lambda rows: users[rows] @ of_user)
     return DeepMlpLogits(layer, PRODUCT_SCALE * users[user_rows], items[item_rows], of_item, of_product, layers)

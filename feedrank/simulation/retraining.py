@@ -13,8 +13,7 @@ import pyarrow as pa
 from feedrank import stages, storage
 from feedrank.config import Config
 from feedrank.data.split import save_split, split_by_time
-from feedrank.evaluation.baselines import item_ctr
-from feedrank.evaluation.evaluate import Evaluation, RocCurve, check_gates, measure
+from feedrank.evaluation.evaluate import Evaluation, RocCurve, gates_on, measure
 from feedrank.features.offline import compute_features
 from feedrank.features.snapshot import save_snapshot, take_snapshot
 from feedrank.model.bundle import SNAPSHOT_FOLDER, load_bundle
@@ -45,7 +44,7 @@ def write_training_rows(
     interactions: pa.Table, *, output: Path, now: datetime, config: Config, first: bool = False
 ) -> None:
     """Writes what `stages.train_ranker` reads: the rows, their split, and the snapshot as of `now`."""
-    rows = compute_features(interactions, config=config.data.features)
+    rows = compute_features(interactions, feed=config.feed)
     if first:
         split = split_by_time(rows, config=config.data.split)
     else:
@@ -55,21 +54,20 @@ def write_training_rows(
         write_partitioned(rows, fresh)
         save_split(split, fresh)
         (fresh / SNAPSHOT_FOLDER).mkdir()
-        snapshot = take_snapshot(interactions, cutoff=now, config=config.data.features)
+        snapshot = take_snapshot(interactions, cutoff=now, feed=config.feed)
         save_snapshot(snapshot, fresh / SNAPSHOT_FOLDER)
 
 
 def evaluate_alone(folder: Path, *, config: Config) -> Evaluation:
     """Judges `folder`/model on the test rows of `folder`/features, and writes `folder`/evaluation."""
-    _, train, _, test = stages.load_features(folder / "features")
-    by_item_ctr = measure(test, item_ctr(train, test), config=config.model.evaluation)
-    metrics = measure(test, load_bundle(folder / "model").score_table(test), config=config.model.evaluation)
+    bundle, (_, _, _, test) = load_bundle(folder / "model"), stages.load_features(folder / "features")
+    metrics = measure(test, bundle.score_table(test), config=config.model.evaluation)
     evaluation = Evaluation(
         ranker=metrics,
         slices={},
         baselines={},
         oracle=None,
-        gates=check_gates(metrics, config.model.gates, item_ctr=by_item_ctr),
+        gates=gates_on(test, metrics, bundle.feed, config=config.model),
         roc=RocCurve(fpr=[], tpr=[], threshold=[]),
     )
     shutil.rmtree(folder / "evaluation", ignore_errors=True)

@@ -123,7 +123,7 @@ class Simulation:
     def _start(self, past: Trajectory, stack: contextlib.ExitStack) -> Predictor:
         folder = self.output / "loop"
         opening = midnight(self.world, self.config.history_days)
-        past.write_snapshot(folder / SNAPSHOT, cutoff=opening, config=self.settings.data.features)
+        past.write_snapshot(folder / SNAPSHOT, cutoff=opening, feed=self.settings.feed)
         return stack.enter_context(
             running_predictor(folder / "served/current", folder=folder, snapshot=folder / SNAPSHOT, port=free_port())
         )
@@ -188,7 +188,7 @@ class Simulation:
         for name, trajectory in self.trajectories.items():
             policy, folder = trajectory.policy, self.output / name / SNAPSHOT
             if isinstance(policy, Predictor | ModelPolicy):
-                trajectory.write_snapshot(folder, cutoff=now, config=self.settings.data.features)
+                trajectory.write_snapshot(folder, cutoff=now, feed=self.settings.feed)
             if isinstance(policy, ModelPolicy):
                 policy.refresh(folder)
             elif isinstance(policy, Predictor):

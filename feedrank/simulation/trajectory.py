@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from feedrank import storage
-from feedrank.config.data import FeatureConfig
+from feedrank.config.feed import Feed
 from feedrank.config.simulation import AudienceConfig, PolicyName
 from feedrank.data.generator import World
 from feedrank.data.generator.population import Ints
@@ -59,9 +59,9 @@ class Trajectory:
         """All so far, in time order."""
         return pa.concat_tables(self.history)
 
-    def write_snapshot(self, directory: Path, *, cutoff: datetime, config: FeatureConfig) -> None:
+    def write_snapshot(self, directory: Path, *, cutoff: datetime, feed: Feed) -> None:
         """Replaces the online features by those of a cut-off."""
-        snapshot = take_snapshot(self.interactions(), cutoff=cutoff, config=config)
+        snapshot = take_snapshot(self.interactions(), cutoff=cutoff, feed=feed)
         with storage.new_directory(directory) as fresh:
             save_snapshot(snapshot, fresh)
 

@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 from feedrank import delta, schema
 from feedrank.config.upkeep import LogUpkeepConfig, TableUpkeepConfig
 from feedrank.prediction_log.rows import POSITION_DIGITS
-from feedrank.prediction_log.table import LAYOUT
+from feedrank.prediction_log.table import layout_of
 from feedrank.upkeep.report import Freed
 
 SAMPLED = "feedrank-upkeep-sampled"
@@ -109,8 +109,9 @@ def _sample(table: delta.Table, day: date, *, share: float, done: list[str]) -> 
     if latest is not None and number <= latest:
         return table
     before = table.days()[day].rows
+    rows = table.schema.remove(table.schema.get_field_index(schema.DATE))
     note = delta.Note({"upkeep": "sample"}, transaction=(SAMPLED, number))
-    table = table.replace_days(_chosen(table, day, share=share), days=[day], layout=LAYOUT, note=note)
+    table = table.replace_days(_chosen(table, day, share=share), days=[day], layout=layout_of(rows), note=note)
     kept = table.days()[day].rows if day in table.days() else 0
     done.append(f"kept a sample of {kept:,} of the {before:,} rows of {day}")
     return table

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from feedrank.cli import main
+from feedrank.config.feed import Feed
 from feedrank.prediction_log.table import create_log
 
 WRONG_USAGE = 2
@@ -46,7 +47,7 @@ def feedrank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    create_log(tmp_path / "log")
+    create_log(tmp_path / "log", Feed().log)
     (tmp_path / "file").write_text("a file")
     return tmp_path / "log"
 

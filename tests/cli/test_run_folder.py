@@ -11,7 +11,7 @@ from feedrank.cli import main
 from feedrank.cli.console import DEFAULT_RUN, run_config
 from feedrank.cli.pipelines import _in_run
 from feedrank.config import Config, load_config
-from feedrank.config.data import DataConfig, GeneratorConfig
+from feedrank.config.data import GeneratorConfig
 from feedrank.model.bundle import load_bundle
 from tests.promotion.promotion_world import EVALUATION
 
@@ -67,7 +67,7 @@ def test_the_models_of_two_feeds_never_meet(monkeypatch, capsys):
         folder = Path("runs") / feed
         generator = GeneratorConfig(num_users=40, num_items=60, num_interactions=3_000, seed=number)
         stages.generate_interactions(folder / "interactions", config=generator)
-        stages.build_features(folder / "interactions", output=folder / "features", config=DataConfig())
+        stages.build_features(folder / "interactions", output=folder / "features", config=Config())
         config = Config(model=small_model(training={"batch_size": 64}))
         stages.train_ranker(folder / "features", output=folder / "model", config=config)
         (folder / "evaluation").mkdir()

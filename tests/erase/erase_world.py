@@ -13,14 +13,15 @@ from benchmarks.small_data import small_model
 from feedrank import delta, schema, stages
 from feedrank.config import Config, load_config
 from feedrank.config.data import GeneratorConfig
+from feedrank.config.feed import Feed
 from feedrank.data.generator import generate
 from feedrank.data.ingest import IngestSummary, ingest
 from feedrank.data.validation import validate
 from feedrank.erasure.person import People
 from feedrank.features.snapshot import publish_snapshot
 from feedrank.model.bundle import SNAPSHOT_FOLDER
-from feedrank.monitoring.reference import FEATURE_SAMPLE
-from feedrank.prediction_log.table import LAYOUT, create_log
+from feedrank.monitoring.reference import feature_sample
+from feedrank.prediction_log.table import create_log, layout_of
 from feedrank.promotion.served import configured_promoter
 from feedrank.promotion.window import choose_window
 from feedrank.registry import Registry
@@ -87,7 +88,7 @@ def make_run(run: Path) -> None:
         bad_rows().to_pandas().to_csv(export / "bad.csv", index=False)
         ingest_again(run, config)
     validate(run / "interactions", output=run / "validated", config=config.data.validation, now=NOW)
-    stages.build_features(run / "validated" / "clean", output=run / "features", config=config.data, now=NOW)
+    stages.build_features(run / "validated" / "clean", output=run / "features", config=config, now=NOW)
     publish_snapshot(run / "features" / SNAPSHOT_FOLDER, run / "online")
     retraining = config.monitoring.retraining.model_copy(update={"recent_days": 5, "replay_share": 0.5})
     monitoring = config.monitoring.model_copy(update={"retraining": retraining})
@@ -105,7 +106,7 @@ def make_run(run: Path) -> None:
     sample = run / "monitoring" / "own_days" / "v1.0.0" / "000"
     sample.mkdir(parents=True)
     features = stages.load_features(run / "features")[1]
-    pq.write_table(features.select(FEATURE_SAMPLE.names), sample / "features.parquet")
+    pq.write_table(features.select(feature_sample(Feed()).names), sample / "features.parquet")
 
 
 def log_predictions(run: Path, *, location: str = "") -> None:
@@ -118,12 +119,12 @@ def log_predictions(run: Path, *, location: str = "") -> None:
     columns[schema.MODEL_VERSION] = pa.array(["v1.0.0"] * count)
     filled = [
         columns[field.name].cast(field.type) if field.name in columns else pa.nulls(count, field.type)
-        for field in schema.PREDICTION_LOG
+        for field in Feed().log
     ]
-    rows = pa.table(filled, schema=schema.PREDICTION_LOG)
-    log = create_log(location or run / "predictions")
+    rows = pa.table(filled, schema=Feed().log)
+    log = create_log(location or run / "predictions", Feed().log)
     for start in range(0, count, 100):
-        log = log.append(rows.slice(start, 100), layout=LAYOUT)
+        log = log.append(rows.slice(start, 100), layout=layout_of(Feed().log))
     log.compact()
 
 

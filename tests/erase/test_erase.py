@@ -24,7 +24,6 @@ from feedrank.erasure.person import People
 from feedrank.erasure.refused import Door
 from feedrank.erasure.run import JOURNAL, erase, verify_erasure
 from feedrank.errors import ConfigError, DataError, StorageError
-from feedrank.features.events import EVENT_COLUMNS
 from feedrank.features.snapshot import load_snapshot
 from feedrank.model.bundle import USER_IDS, load_bundle
 from feedrank.monitoring.triggers import RetrainingLog
@@ -103,7 +102,7 @@ def test_the_next_nightly_run_brings_nobody_back_and_holds_no_day(run: Path) -> 
     assert {day: entry.status for day, entry in after.entries.items()} == {
         day: entry.status for day, entry in before.entries.items()
     }
-    stages.build_features(run / "validated" / "clean", output=run / "features", config=config.data, now=NOW)
+    stages.build_features(run / "validated" / "clean", output=run / "features", config=config, now=NOW)
     assert_gone(run)
 
 
@@ -111,7 +110,7 @@ def test_a_training_on_a_version_that_had_the_person_says_that_it_is_gone(run: P
     erase_who(run)
     with pytest.raises(DataError, match=r"clean, version 1, can't be read .* an erasure those with rows of the erased"):
         stages.build_features(
-            run / "validated" / "clean", output=run / "features", config=config_of(run).data, now=NOW, version=1
+            run / "validated" / "clean", output=run / "features", config=config_of(run), now=NOW, version=1
         )
 
 
@@ -211,7 +210,7 @@ def test_appends_and_compactions_beside_it_lose_nothing(run: Path, monkeypatch: 
 
 def delta_rows(run: Path, number: int) -> list[int]:
     """How many of the logged rows are of a user, as `log_predictions` writes them."""
-    users = delta.open_table(run / "interactions").read(columns=EVENT_COLUMNS).slice(0, 300)[schema.USER_ID]
+    users = delta.open_table(run / "interactions").read(columns=[schema.USER_ID]).slice(0, 300)[schema.USER_ID]
     return [pc.sum(pc.equal(users, number)).as_py()]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.small_data import GENERATOR, split_features
 from feedrank import schema
+from feedrank.config.feed import Feed
 from feedrank.config.model import EvaluationConfig, Gates
 from feedrank.evaluation.baselines import BASELINES
 from feedrank.evaluation.evaluate import Evaluation, KnownIds, Metrics, check_gates, evaluate, measure, slices
@@ -31,14 +32,22 @@ def passed(measured: Metrics, gates: Gates) -> dict[str, bool]:
 
 
 def item_ctr(test: pa.Table) -> np.ndarray:
-    return test[schema.ITEM_CTR].to_numpy()
+    return test["item_ctr"].to_numpy()
 
 
 @cache
 def judged() -> Evaluation:
     train, _, test = split_features()
     scores = item_ctr(test)
-    return evaluate(scores, train=train, test=test, config=CONFIG, gates=Gates(), oracle=oracle_scores(GENERATOR))
+    return evaluate(
+        scores,
+        train=train,
+        test=test,
+        feed=Feed(),
+        config=CONFIG,
+        gates=Gates(),
+        oracle=oracle_scores(GENERATOR, Feed()),
+    )
 
 
 def test_good_metrics_pass_every_gate():
@@ -89,10 +98,10 @@ def test_scores_that_are_no_probabilities_pass_no_evaluation(score):
 
 def test_slices_split_the_rows_by_what_training_saw_and_by_device():
     train, _, test = split_features()
-    masks = slices(test, KnownIds.of_rows(train))
+    masks = slices(test, KnownIds.of_rows(train), Feed())
     assert (masks["new_users"] ^ masks["known_users"]).all()
     assert (masks["new_items"] ^ masks["known_items"]).all()
-    assert (sum(masks[name].astype(int) for name in schema.DEVICE_COLUMNS) == 1).all()
+    assert (sum(masks[name].astype(int) for name in tuple(Feed().flags)) == 1).all()
     for name, column in (("new_users", schema.USER_ID), ("new_items", schema.ITEM_ID)):
         seen = set(train[column].to_pylist())
         assert masks[name].tolist() == [entity not in seen for entity in test[column].to_pylist()]
@@ -102,31 +111,31 @@ def test_slices_split_the_rows_by_what_training_saw_and_by_device():
 def test_an_old_item_that_was_seldom_shown_lately_is_not_new():
     """Three quarters of the slice were once items older than a month (finding 21)."""
     train, _, test = split_features()
-    age, is_new = test[schema.ITEM_AGE_DAYS].to_numpy(), slices(test, KnownIds.of_rows(train))["new_items"]
+    age, is_new = test["item_age_days"].to_numpy(), slices(test, KnownIds.of_rows(train), Feed())["new_items"]
     days_since_training = (test[schema.TIMESTAMP][-1].as_py() - train[schema.TIMESTAMP][-1].as_py()).days
     assert age[is_new].max() <= days_since_training
 
 
 def test_each_slice_is_measured_on_its_rows():
     _, _, test = split_features()
-    mask = test[schema.DEVICE_MOBILE].to_numpy() == 1
-    measured = judged().slices[schema.DEVICE_MOBILE]
+    mask = test["device_mobile"].to_numpy() == 1
+    measured = judged().slices["device_mobile"]
     assert measured.rows == mask.sum()
     assert measured.auc == roc_auc(test[schema.TARGET].to_numpy()[mask], item_ctr(test)[mask])
 
 
 def test_a_slice_without_rows_is_left_out():
     train, _, test = split_features()
-    mobile = test.filter(pa.array(test[schema.DEVICE_MOBILE].to_numpy() == 1))
-    evaluation = evaluate(item_ctr(mobile), train=train, test=mobile, config=CONFIG, gates=Gates())
-    assert schema.DEVICE_TABLET not in evaluation.slices
-    assert evaluation.slices[schema.DEVICE_MOBILE].rows == mobile.num_rows
+    mobile = test.filter(pa.array(test["device_mobile"].to_numpy() == 1))
+    evaluation = evaluate(item_ctr(mobile), train=train, test=mobile, feed=Feed(), config=CONFIG, gates=Gates())
+    assert "device_tablet" not in evaluation.slices
+    assert evaluation.slices["device_mobile"].rows == mobile.num_rows
 
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_baseline_gives_probabilities_and_the_same_ones_again(name):
     train, _, test = split_features()
-    first, second = (BASELINES[name](train, test) for _ in range(2))
+    first, second = (BASELINES[name](train, test, Feed()) for _ in range(2))
     assert first.shape == (test.num_rows,)
     assert ((first > 0) & (first < 1)).all()
     assert (first == second).all()
@@ -137,7 +146,7 @@ def test_no_baseline_sees_the_outcomes_of_the_test_rows(name):
     train, _, test = split_features()
     index = test.schema.get_field_index(schema.TARGET)
     flipped = test.set_column(index, schema.TARGET, pa.array(1 - test[schema.TARGET].to_numpy()))
-    assert (BASELINES[name](train, test) == BASELINES[name](train, flipped)).all()
+    assert (BASELINES[name](train, test, Feed()) == BASELINES[name](train, flipped, Feed())).all()
 
 
 def test_what_knows_nothing_ranks_at_chance_and_what_knows_more_ranks_better():
@@ -164,7 +173,7 @@ def test_the_share_of_the_oracle_is_that_of_the_lift_over_chance():
 def test_an_evaluation_survives_json_with_its_nans():
     few = EvaluationConfig(min_impressions_per_user=10**6)
     train, _, test = split_features()
-    evaluation = evaluate(item_ctr(test), train=train, test=test, config=few, gates=Gates())
+    evaluation = evaluate(item_ctr(test), train=train, test=test, feed=Feed(), config=few, gates=Gates())
     assert np.isnan(evaluation.ranker.precision_at_10)
     assert not evaluation.passed
     text = evaluation.model_dump_json()

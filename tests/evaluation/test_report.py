@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.predict_bundle import END
 from feedrank import schema
+from feedrank.config.feed import Feed
 from feedrank.config.model import EvaluationConfig, Gates
 from feedrank.evaluation.evaluate import Evaluation, Metrics, check_gates, evaluate
 from feedrank.evaluation.importance import permutation_importance
@@ -35,11 +36,11 @@ EPOCHS = [{"epoch": n, "train_loss": 0.4, "validation_loss": 0.5, "validation_au
 def feature_table(rows: int, *, seed: int) -> pa.Table:
     """Random features, of which `item_ctr` is the probability of a click."""
     rng = np.random.default_rng(seed)
-    columns = {name: rng.integers(0, 2, rows).astype(np.int8) for name in schema.FEATURE_FIELDS.names}
-    columns[schema.ITEM_CTR] = rng.beta(0.4, 2.0, rows).astype(np.float32)
+    columns = {name: rng.integers(0, 2, rows).astype(np.int8) for name in Feed().fields.names}
+    columns["item_ctr"] = rng.beta(0.4, 2.0, rows).astype(np.float32)
     return pa.table(
         {
-            schema.TARGET: (rng.random(rows) < columns[schema.ITEM_CTR]).astype(np.int8),
+            schema.TARGET: (rng.random(rows) < columns["item_ctr"]).astype(np.int8),
             schema.USER_ID: rng.integers(0, 30, rows),
             schema.ITEM_ID: rng.integers(0, 50, rows),
             **columns,
@@ -51,11 +52,13 @@ TRAIN, TEST = feature_table(2_000, seed=1), feature_table(1_500, seed=2)
 
 
 def item_ctr(features: pa.Table) -> np.ndarray:
-    return features[schema.ITEM_CTR].to_numpy().astype(np.float64)
+    return features["item_ctr"].to_numpy().astype(np.float64)
 
 
 class ItemCtrModel:
     """Stands for a bundle whose score is one feature."""
+
+    feed = Feed()
 
     def score_table(self, features: pa.Table) -> np.ndarray:
         return item_ctr(features)
@@ -63,7 +66,9 @@ class ItemCtrModel:
 
 @pytest.fixture(scope="module")
 def judged() -> Evaluation:
-    return evaluate(item_ctr(TEST), train=TRAIN, test=TEST, config=EvaluationConfig(), gates=Gates(), oracle=item_ctr)
+    return evaluate(
+        item_ctr(TEST), train=TRAIN, test=TEST, feed=Feed(), config=EvaluationConfig(), gates=Gates(), oracle=item_ctr
+    )
 
 
 def test_an_evaluation_survives_the_way_to_json_and_back(judged):
@@ -74,7 +79,7 @@ def test_an_evaluation_survives_the_way_to_json_and_back(judged):
 
 
 def test_the_page_holds_the_verdict_the_plots_and_every_figure(judged, tmp_path):
-    evaluation = judged.model_copy(update={"importance": {schema.ITEM_CTR: 0.2, schema.RECENCY_SCORE: -0.001}})
+    evaluation = judged.model_copy(update={"importance": {"item_ctr": 0.2, "recency_score": -0.001}})
     write_report(
         evaluation,
         epochs=EPOCHS,
@@ -122,10 +127,10 @@ def figures(ranker: Metrics) -> str:
 
 def test_importance_finds_the_feature_that_the_score_rests_on():
     importance = permutation_importance(ItemCtrModel(), TEST, config=EvaluationConfig(importance_max_rows=1_000))
-    assert next(iter(importance)) == schema.ITEM_CTR
-    assert importance.pop(schema.ITEM_CTR) > 0.1
+    assert next(iter(importance)) == "item_ctr"
+    assert importance.pop("item_ctr") > 0.1
     assert set(importance.values()) == {0.0}
-    assert schema.DEVICE_MOBILE not in importance
+    assert "device_mobile" not in importance
 
 
 def test_the_area_under_the_roc_points_is_the_auc():

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedrank import schema
-from feedrank.config.data import DataConfig, FeatureConfig
+from feedrank.config import Config
+from feedrank.config.feed import Feed
 from feedrank.delta import Rows
 from feedrank.errors import BundleError, DataError
 from feedrank.features.offline import compute_features
@@ -22,8 +23,9 @@ from feedrank.model.forget import write_others
 from feedrank.stages import build_features
 from feedrank.tables import COMPRESSION, read_parquet, timestamps_us, write_partitioned
 from tests.bit_flips import flip_bit
+from tests.feeds import feed_with
 
-CONFIG = FeatureConfig()
+CONFIG = Feed()
 START_US = round(datetime(2024, 3, 1, tzinfo=UTC).timestamp() * 1_000_000)
 HOUR_US = 3_600_000_000
 
@@ -82,32 +84,30 @@ def plain_features(rows: list[Row], index: int) -> dict[str, float]:
     def rate(subset, prior, weight):
         return (len(dwells(subset)) + prior * weight) / (len(subset) + weight)
 
-    prior = rate(past, CONFIG.initial_ctr, CONFIG.initial_ctr_weight)
+    prior = rate(past, 0.1, 100.0)
     last = max((r[2] for r in of_user), default=None)
-    popularity = sum(2 ** (-(half_hour - r[2]) / 48 / CONFIG.popularity_half_life_days) for r in of_item)
+    popularity = sum(2 ** (-(half_hour - r[2]) / 48 / 14) for r in of_item)
     return {
-        schema.USER_HISTORICAL_CTR: rate(of_user, prior, CONFIG.user_ctr_prior_weight),
-        schema.USER_AVG_DWELL_TIME: mean_dwell(of_user),
-        schema.USER_INTERACTION_COUNT: len(of_user),
-        schema.USER_DAYS_ACTIVE: len({r[2] // 48 for r in of_user}),
-        schema.ITEM_POPULARITY: np.log1p(popularity),
-        schema.ITEM_CTR: rate(of_item, prior, CONFIG.item_ctr_prior_weight),
-        schema.ITEM_AVG_DWELL_TIME: mean_dwell(of_item),
-        schema.ITEM_AGE_DAYS: (half_hour - min(r[2] for r in of_item)) // 48 if of_item else 0,
+        "user_historical_ctr": rate(of_user, prior, 10.0),
+        "user_avg_dwell_time": mean_dwell(of_user),
+        "user_interaction_count": len(of_user),
+        "user_days_active": len({r[2] // 48 for r in of_user}),
+        "item_popularity": np.log1p(popularity),
+        "item_ctr": rate(of_item, prior, 20.0),
+        "item_avg_dwell_time": mean_dwell(of_item),
+        "item_age_days": (half_hour - min(r[2] for r in of_item)) // 48 if of_item else 0,
         schema.HOUR_OF_DAY: half_hour % 48 // 2,
         schema.DAY_OF_WEEK: (day + 4) % 7,  # 2024-03-01 was a Friday
-        schema.DEVICE_MOBILE: int(device == 0),
-        schema.DEVICE_DESKTOP: int(device == 1),
-        schema.DEVICE_TABLET: int(device == 2),
-        schema.USER_ITEM_PREVIOUS_INTERACTIONS: sum(r[1] == item for r in of_user),
-        schema.RECENCY_SCORE: (
-            0.0 if last is None else 2 ** (-(half_hour - last) / 2 / CONFIG.recency_half_life_hours)
-        ),
+        "device_mobile": int(device == 0),
+        "device_desktop": int(device == 1),
+        "device_tablet": int(device == 2),
+        "user_item_previous_interactions": sum(r[1] == item for r in of_user),
+        "recency_score": (0.0 if last is None else 2 ** (-(half_hour - last) / 2 / 24)),
     }
 
 
 def features_of(rows: list[Row]) -> pa.Table:
-    return compute_features(table_of(rows), config=CONFIG)
+    return compute_features(table_of(rows), feed=CONFIG)
 
 
 def by_time(rows: list[Row]) -> list[Row]:
@@ -118,7 +118,7 @@ def by_time(rows: list[Row]) -> list[Row]:
 @settings(deadline=None, max_examples=100)
 def test_every_feature_equals_its_plain_definition(rows):
     rows = by_time(rows)
-    computed = features_of(rows).select(list(schema.FEATURES)).to_pylist()
+    computed = features_of(rows).select(list(Feed().names)).to_pylist()
     for index, features in enumerate(computed):
         assert features == pytest.approx(plain_features(rows, index), rel=1e-5, abs=1e-6)
 
@@ -139,7 +139,7 @@ def test_nothing_that_happens_from_a_midnight_on_changes_a_feature_of_that_day_o
     today = [row for row in by_time(rows) if midnight <= row[2] < midnight + 48]
     later = [row for row in others if row[2] >= midnight + 48]
     if past or today:
-        names = [name for name in schema.FEATURE_TABLE.names if name != schema.TARGET]
+        names = [name for name in Feed().table.names if name != schema.TARGET]
         count = len(past) + len(today)
         plain = features_of(past + today).select(names)
         changed = features_of([before(row) for row in past] + [before(row) for row in today] + later)
@@ -167,12 +167,12 @@ def test_the_snapshot_of_a_midnight_gives_every_event_of_the_day_its_offline_fea
     rows = by_time([*rows, *data.draw(on_that_day)])
     features = features_of(rows)
     cutoff = datetime.fromtimestamp((START_US + day * DAY_US) / 1e6, UTC)
-    snapshot = take_snapshot(table_of(rows), cutoff=cutoff, config=CONFIG)
+    snapshot = take_snapshot(table_of(rows), cutoff=cutoff, feed=CONFIG)
     for index, (user, item, half_hour, _, _, device, _) in enumerate(rows):
         if half_hour // 48 == day:
             time_us = START_US + half_hour * HALF_HOUR_US
             online = online_features(snapshot, user_id=user, item_ids=np.array([item]), time_us=time_us, device=device)
-            offline = feature_matrix(features.slice(index, 1))
+            offline = feature_matrix(features.slice(index, 1), Feed())
             assert online.tobytes() == offline.tobytes()
 
 
@@ -180,7 +180,7 @@ def test_an_outcome_counts_from_the_first_midnight_after_it_became_known():
     def clicks_seen(half_hour: int, delay: int | None) -> list[float]:
         shown = [(0, 0, half_hour, True, 9.0, 0, delay)]
         asked = [(0, 0, 48 * day, False, 0.0, 0, None) for day in (1, 2, 3)]
-        return features_of(shown + asked)[schema.USER_AVG_DWELL_TIME].to_pylist()[1:]
+        return features_of(shown + asked)["user_avg_dwell_time"].to_pylist()[1:]
 
     assert clicks_seen(10, None) == clicks_seen(10, 37) == [9.0, 9.0, 9.0]
     assert clicks_seen(10, 38) == clicks_seen(10, 85) == [0.0, 9.0, 9.0], "at midnight is not before it"
@@ -190,15 +190,15 @@ def test_an_outcome_counts_from_the_first_midnight_after_it_became_known():
 def test_without_an_action_time_an_outcome_counts_as_known_after_the_configured_delay():
     rows = [(0, 0, 47, True, 9.0, 0, None), (0, 0, 48, False, 0.0, 0, None)]
     for minutes, expected in ((29.0, 9.0), (30.0, 0.0)):
-        table = compute_features(table_of(rows), config=FeatureConfig(outcome_delay_minutes=minutes))
-        assert table[schema.USER_AVG_DWELL_TIME].to_pylist() == [0.0, expected]
+        table = compute_features(table_of(rows), feed=Feed(outcome_delay_minutes=minutes))
+        assert table["user_avg_dwell_time"].to_pylist() == [0.0, expected]
 
 
 @pytest.mark.parametrize("half_life_days", [0.01, 1e6])
 def test_any_half_life_can_be_computed_over_years(half_life_days):
     rows = [(1, 1, 47 + 48 * day, False, 0.0, 0, None) for day in (0, 1, 5_000)]
-    config = FeatureConfig(popularity_half_life_days=half_life_days)
-    popularity = compute_features(table_of(rows), config=config)[schema.ITEM_POPULARITY].to_numpy()
+    config = feed_with(item_popularity={"half_life": f"{half_life_days:f}d"})
+    popularity = compute_features(table_of(rows), feed=config)["item_popularity"].to_numpy()
     assert popularity == pytest.approx(
         np.log1p([0.0, 0.5 ** (1 / half_life_days), 2 * 0.5 ** (5_000 / half_life_days)]), rel=1e-2
     )
@@ -207,13 +207,13 @@ def test_any_half_life_can_be_computed_over_years(half_life_days):
 def test_a_snapshot_is_of_a_midnight():
     with pytest.raises(DataError, match="start of a UTC day, not of 2024-03-02T03:00"):
         take_snapshot(
-            table_of([(0, 0, 0, True, 1.0, 0, None)]), cutoff=datetime(2024, 3, 2, 3, tzinfo=UTC), config=CONFIG
+            table_of([(0, 0, 0, True, 1.0, 0, None)]), cutoff=datetime(2024, 3, 2, 3, tzinfo=UTC), feed=CONFIG
         )
 
 
 def small_snapshot() -> Snapshot:
     rows = [(u, i, t, bool(t % 2), 3.5, t % 3, None) for t, (u, i) in enumerate([(0, 1), (0, 1), (2, 3), (1, 1)])]
-    return take_snapshot(table_of(rows), cutoff=datetime(2024, 4, 1, tzinfo=UTC), config=CONFIG)
+    return take_snapshot(table_of(rows), cutoff=datetime(2024, 4, 1, tzinfo=UTC), feed=CONFIG)
 
 
 def assert_same(before: Snapshot, after: Snapshot) -> None:
@@ -222,8 +222,9 @@ def assert_same(before: Snapshot, after: Snapshot) -> None:
         expected, found = getattr(before, table), getattr(after, table)
         assert (expected.ids == found.ids).all()
         assert all((values == found.columns[a]).all() for a, values in expected.columns.items())
-    for array in ("offsets", "item_rows", "impressions"):
+    for array in ("offsets", "item_rows"):
         assert (getattr(before.pairs, array) == getattr(after.pairs, array)).all()
+    assert all((values == after.pairs.columns[a]).all() for a, values in before.pairs.columns.items())
 
 
 def test_a_snapshot_survives_saving(tmp_path):
@@ -231,14 +232,15 @@ def test_a_snapshot_survives_saving(tmp_path):
     save_snapshot(snapshot, tmp_path)
     loaded = load_snapshot(tmp_path)
     assert_same(snapshot, loaded)
-    assert loaded.pairs.counts(0, loaded.items.rows(np.array([1, 3, 9]))).tolist() == [2, 0, 0]
+    (counts,) = loaded.pairs.of(0, loaded.items.rows(np.array([1, 3, 9]))).values()
+    assert counts.tolist() == [2, 0, 0]
 
 
 @pytest.mark.parametrize("name", ["users", "items", "user_item"])
 def test_a_flipped_bit_never_loads_as_another_value(tmp_path, name):
     random = np.random.default_rng(0)
     rows = [(*random.integers(0, 400, 2).tolist(), t % 480, t % 3 == 0, random.random(), 0, None) for t in range(2000)]
-    snapshot = take_snapshot(table_of(rows), cutoff=datetime(2024, 4, 1, tzinfo=UTC), config=CONFIG)
+    snapshot = take_snapshot(table_of(rows), cutoff=datetime(2024, 4, 1, tzinfo=UTC), feed=CONFIG)
     save_snapshot(snapshot, tmp_path)
     file, refused = tmp_path / f"{name}.parquet", 0
     whole = file.read_bytes()
@@ -283,7 +285,7 @@ def test_the_published_snapshot_is_the_last_one_and_the_one_before_stays(tmp_pat
         source = tmp_path / str(days)
         source.mkdir()
         cutoff = datetime(2024, 3, 1 + days, tzinfo=UTC)
-        save_snapshot(take_snapshot(table_of([(0, 0, 0, True, 1.0, 0, None)]), cutoff=cutoff, config=CONFIG), source)
+        save_snapshot(take_snapshot(table_of([(0, 0, 0, True, 1.0, 0, None)]), cutoff=cutoff, feed=CONFIG), source)
         folders.append(publish_snapshot(source, tmp_path / "online"))
         assert load_snapshot(tmp_path / "online" / "current").info.cutoff == cutoff
     assert [folder.exists() for folder in folders] == [False, True, True]
@@ -295,7 +297,7 @@ def test_publishing_removes_no_folder_but_its_own(tmp_path):
     for folder in (source, *foreign):
         folder.mkdir(parents=True)
     snapshot = take_snapshot(
-        table_of([(0, 0, 0, True, 1.0, 0, None)]), cutoff=datetime(2024, 3, 2, tzinfo=UTC), config=CONFIG
+        table_of([(0, 0, 0, True, 1.0, 0, None)]), cutoff=datetime(2024, 3, 2, tzinfo=UTC), feed=CONFIG
     )
     save_snapshot(snapshot, source)
     published = [publish_snapshot(source, online) for _ in range(3)]
@@ -307,7 +309,7 @@ def test_a_snapshot_of_another_feature_schema_is_not_published(tmp_path):
     source, online = tmp_path / "features", tmp_path / "online"
     source.mkdir()
     snapshot = take_snapshot(
-        table_of([(0, 0, 0, True, 1.0, 0, None)]), cutoff=datetime(2024, 3, 2, tzinfo=UTC), config=CONFIG
+        table_of([(0, 0, 0, True, 1.0, 0, None)]), cutoff=datetime(2024, 3, 2, tzinfo=UTC), feed=CONFIG
     )
     save_snapshot(snapshot, source)
     publish_snapshot(source, online)
@@ -320,8 +322,8 @@ def test_a_snapshot_of_another_feature_schema_is_not_published(tmp_path):
 
 def test_the_constants_are_part_of_a_snapshots_identity(tmp_path):
     cutoff, table = datetime(2024, 3, 2, tzinfo=UTC), table_of([(0, 0, 0, True, 1.0, 0, None)])
-    other = CONFIG.model_copy(update={"popularity_half_life_days": 1.0})
-    mine, others = (take_snapshot(table, cutoff=cutoff, config=config) for config in (CONFIG, other))
+    other = feed_with(item_popularity={"half_life": "1d"})
+    mine, others = (take_snapshot(table, cutoff=cutoff, feed=config) for config in (CONFIG, other))
     assert mine.info.feature_fingerprint != others.info.feature_fingerprint
     save_snapshot(others, tmp_path)
     path = tmp_path / "snapshot.json"
@@ -334,13 +336,13 @@ def test_the_constants_are_part_of_a_snapshots_identity(tmp_path):
     ("change", "named"),
     [
         ({"feature_schema_version": "1.0.0"}, r"1\.0\.0 .*this code has 3\.0\.0 with nightly"),
-        ({"feature_config": {"freshness": "live"}}, r"freshness live, this code has 3\.0\.0 with nightly"),
-        ({"feature_config": {}}, r"freshness None, this code has"),
+        ({"feed": {"freshness": "live"}}, r"freshness live, this code has 3\.0\.0 with nightly"),
+        ({"feed": {}}, r"freshness None, this code has"),
     ],
 )
 def test_a_snapshot_of_another_schema_or_rule_is_refused_and_both_are_named(tmp_path, change, named):
     table = table_of([(0, 0, 0, True, 1.0, 0, None)])
-    save_snapshot(take_snapshot(table, cutoff=datetime(2024, 3, 2, tzinfo=UTC), config=CONFIG), tmp_path)
+    save_snapshot(take_snapshot(table, cutoff=datetime(2024, 3, 2, tzinfo=UTC), feed=CONFIG), tmp_path)
     path = tmp_path / "snapshot.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(BundleError, match=named):
@@ -349,20 +351,20 @@ def test_a_snapshot_of_another_schema_or_rule_is_refused_and_both_are_named(tmp_
 
 def test_the_table_has_the_promised_schema_and_time_order():
     rows = [(1, 1, t, False, 0.0, 0, None) for t in (5, 3, 9)]
-    table = compute_features(table_of(rows), config=CONFIG)
-    assert table.schema == schema.FEATURE_TABLE
+    table = compute_features(table_of(rows), feed=CONFIG)
+    assert table.schema == Feed().table
     assert (np.diff(timestamps_us(table)) >= 0).all()
 
 
 def test_an_empty_table_gives_an_empty_table():
-    assert compute_features(table_of([(1, 1, 0, False, 0.0, 0, None)]).slice(0, 0), config=CONFIG).num_rows == 0
+    assert compute_features(table_of([(1, 1, 0, False, 0.0, 0, None)]).slice(0, 0), feed=CONFIG).num_rows == 0
 
 
 def test_an_unknown_device_is_named():
     table = table_of([(1, 1, 0, False, 0.0, 0, None)])
     table = table.set_column(table.schema.get_field_index(schema.DEVICE), schema.DEVICE, pa.array(["watch"]))
     with pytest.raises(DataError, match="watch"):
-        compute_features(table, config=CONFIG)
+        compute_features(table, feed=CONFIG)
 
 
 @pytest.mark.parametrize(("hours_later", "day"), [(2, 2), (30, 3), (24 * 365, 3)])
@@ -371,6 +373,6 @@ def test_the_snapshot_of_the_stage_is_of_a_midnight_that_is_past_and_holds_whole
     table = table_of([(1, 1, half_hour, False, 0.0, 0, None) for half_hour in range(52)])
     write_partitioned(table, tmp_path / "clean")
     now = datetime(2024, 3, 2, tzinfo=UTC) + timedelta(hours=hours_later)
-    build_features(tmp_path / "clean", output=tmp_path / "features", config=DataConfig(), now=now)
+    build_features(tmp_path / "clean", output=tmp_path / "features", config=Config(), now=now)
     info = load_snapshot(tmp_path / "features" / "snapshot").info
     assert (info.cutoff, info.impressions) == (datetime(2024, 3, day, tzinfo=UTC), 48 if day == 2 else 52)

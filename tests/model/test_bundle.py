@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.predict_bundle import Size, write_random_bundle
 from benchmarks.small_data import small_model, split_features
-from feedrank.config.data import FeatureConfig
+from feedrank.config.feed import Feed
 from feedrank.errors import BundleError
 from feedrank.features.snapshot import save_snapshot
 from feedrank.model.bundle import (
@@ -25,6 +25,7 @@ from feedrank.model.bundle import (
     write_metadata,
 )
 from feedrank.stages import evaluate_ranker
+from tests.feeds import feed_with
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,7 @@ def test_a_model_of_another_feature_schema_is_refused_with_both_fingerprints(bun
     seal(bundle)
     message = refusal(bundle)
     assert "0123456789abcdef" in message
-    assert FeatureConfig().fingerprint in message
+    assert Feed().fingerprint in message
 
 
 def test_a_model_of_a_release_with_a_setting_that_is_gone_is_served(bundle):
@@ -152,7 +153,7 @@ def test_a_model_of_another_freshness_than_its_snapshot_is_refused_with_both(bun
 def test_a_model_of_the_first_feature_schema_is_refused_with_both_versions(bundle):
     snapshot = bundle / SNAPSHOT_FOLDER / "snapshot.json"
     earlier = json.loads(snapshot.read_text()) | {"feature_schema_version": "1.0.0"}
-    del earlier["feature_config"]["freshness"]
+    del earlier["feed"]["freshness"]
     snapshot.write_text(json.dumps(earlier))
     metadata = json.loads((bundle / METADATA_FILE).read_text()) | {"feature_schema_version": "1.0.0"}
     del metadata["freshness"]
@@ -163,22 +164,22 @@ def test_a_model_of_the_first_feature_schema_is_refused_with_both_versions(bundl
 
 def test_a_model_whose_snapshot_names_other_constants_than_it_was_trained_with_is_refused(bundle):
     snapshot = bundle / SNAPSHOT_FOLDER / "snapshot.json"
-    other = FeatureConfig(recency_half_life_hours=6)
-    changed = {"feature_config": other.model_dump(), "feature_fingerprint": other.fingerprint}
+    other = feed_with(recency_score={"half_life": "6h"})
+    changed = {"feed": other.model_dump(), "feature_fingerprint": other.fingerprint}
     snapshot.write_text(json.dumps(json.loads(snapshot.read_text()) | changed))
     seal(bundle)
     message = refusal(bundle)
     assert other.fingerprint in message
-    assert FeatureConfig().fingerprint in message
+    assert Feed().fingerprint in message
 
 
 def test_a_model_is_not_evaluated_on_features_of_other_constants(bundle, tmp_path):
     snapshot = load_bundle(bundle).snapshot
-    other = FeatureConfig(recency_half_life_hours=6)
-    info = snapshot.info.model_copy(update={"feature_config": other, "feature_fingerprint": other.fingerprint})
+    other = feed_with(recency_score={"half_life": "6h"})
+    info = snapshot.info.model_copy(update={"feed": other, "feature_fingerprint": other.fingerprint})
     (tmp_path / "features" / SNAPSHOT_FOLDER).mkdir(parents=True)
     save_snapshot(replace(snapshot, info=info), tmp_path / "features" / SNAPSHOT_FOLDER)
-    with pytest.raises(BundleError, match=r"recency_half_life_hours 6\.0 instead of 24\.0"):
+    with pytest.raises(BundleError, match=r"recency_score.half_life 6h instead of 24h"):
         evaluate_ranker(bundle, tmp_path / "features", output=tmp_path / "evaluation", config=small_model())
 
 

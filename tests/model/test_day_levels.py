@@ -10,12 +10,16 @@ from scipy.special import expit
 
 from benchmarks.small_data import small_model, split_features
 from feedrank import schema
+from feedrank.config.feed import Feed
 from feedrank.model.bundle import score_table
-from feedrank.model.day_levels import WEEKDAY, DayLevels, leveled, with_mixed_weekdays
-from feedrank.model.inputs import NUM_INPUTS
+from feedrank.model.day_levels import DayLevels, leveled, with_mixed_weekdays
+from feedrank.model.inputs import inputs_of
 from feedrank.model.rows import Rows
 from feedrank.model.training import Trainer
 from feedrank.tables import US_PER_DAY, timestamps_us
+
+INPUTS = inputs_of(Feed())
+WEEKDAY = torch.tensor(INPUTS.indices((schema.DAY_OF_WEEK,)))
 
 
 @pytest.mark.parametrize("model_type", ["two_tower", "deep_mlp"])
@@ -28,13 +32,15 @@ def test_after_one_bad_day_its_weekday_is_not_expected_to_be_bad(model_type):
     targets = pa.array(np.where(unlucky, 0, train[schema.TARGET].to_numpy()), type=pa.int8())
     train = train.set_column(0, train.schema.field(schema.TARGET), targets)
     config = small_model(model_type, training={"epochs": 8, "learning_rate": 0.005})
-    arrays = Trainer(config, train=train, validation=validation).run().arrays
+    arrays = Trainer(config, Feed(), train=train, validation=validation).run().arrays
     weekday = int(train[schema.DAY_OF_WEEK].to_numpy()[-1])
 
     def mean_score(day: int) -> float:
         index = validation.schema.get_field_index(schema.DAY_OF_WEEK)
         days = pa.array(np.full(validation.num_rows, day), type=validation.schema.field(index).type)
-        return float(score_table(arrays, model_type, validation.set_column(index, schema.DAY_OF_WEEK, days)).mean())
+        return float(
+            score_table(arrays, model_type, Feed(), validation.set_column(index, schema.DAY_OF_WEEK, days)).mean()
+        )
 
     others = [mean_score(day) for day in range(7) if day != weekday]
     assert mean_score(weekday) == pytest.approx(np.mean(others), rel=0.07)
@@ -58,11 +64,11 @@ def test_the_mean_score_of_each_day_becomes_its_click_rate(days, data):
 @given(rate=st.floats(0, 1), rows=st.integers(1, 50))
 def test_mixed_weekdays_are_those_of_other_rows_and_all_else_stays(rate, rows):
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.arange(rows * NUM_INPUTS).reshape(rows, NUM_INPUTS).float()
-    mixed = with_mixed_weekdays(inputs, rate=rate, generator=generator)
+    inputs = torch.arange(rows * INPUTS.width).reshape(rows, INPUTS.width).float()
+    mixed = with_mixed_weekdays(inputs, WEEKDAY, rate=rate, generator=generator)
     known = {tuple(row.tolist()) for row in inputs[:, WEEKDAY]}
     assert all(tuple(row.tolist()) in known for row in mixed[:, WEEKDAY])
-    others = np.setdiff1d(np.arange(NUM_INPUTS), np.arange(NUM_INPUTS)[WEEKDAY])
+    others = np.setdiff1d(np.arange(INPUTS.width), WEEKDAY)
     assert torch.equal(mixed[:, others], inputs[:, others])
     if rate == 0:
         assert torch.equal(mixed, inputs)
@@ -86,7 +92,7 @@ def _rows(days, targets) -> Rows:
     return Rows(
         users=zeros.long(),
         items=zeros.long(),
-        inputs=torch.zeros(len(days), NUM_INPUTS),
+        inputs=torch.zeros(len(days), INPUTS.width),
         targets=torch.from_numpy(np.asarray(targets, dtype=np.float32)),
         days=torch.from_numpy(np.asarray(days, dtype=np.int64)),
         weights=zeros + 1,

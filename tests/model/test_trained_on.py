@@ -27,7 +27,7 @@ def test_the_version_that_a_model_names_gives_its_data_again(tmp_path: Path, mon
 
     def train(version: int | None = None) -> ModelMetadata:
         features = tmp_path / "features"
-        stages.build_features(clean, output=features, config=config.data, now=NOW, version=version)
+        stages.build_features(clean, output=features, config=config, now=NOW, version=version)
         return stages.train_ranker(features, output=tmp_path / "model", config=config)
 
     before = train()

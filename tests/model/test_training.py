@@ -13,16 +13,19 @@ from hypothesis import strategies as st
 
 from benchmarks.small_data import small_model, split_features
 from feedrank import schema
+from feedrank.config.feed import Feed
 from feedrank.config.model import ModelConfig, ModelType
 from feedrank.errors import DataError
 from feedrank.evaluation.metrics import roc_auc
 from feedrank.model import forward
 from feedrank.model.bundle import rows_of, score_table
-from feedrank.model.inputs import NUM_INPUTS
+from feedrank.model.inputs import inputs_of
 from feedrank.model.networks import build_ranker
 from feedrank.model.rows import recency_of
 from feedrank.model.training import Epoch, Trained, Trainer, train_best
 from feedrank.tables import US_PER_DAY, timestamps_us
+
+INPUTS = inputs_of(Feed())
 
 MODEL_TYPES = get_args(ModelType)
 
@@ -38,7 +41,7 @@ def one_thread():
 
 def fit(config: ModelConfig, *, checkpoint: Path | None = None, on_epoch=lambda _: None) -> Trained:
     train, validation, _ = split_features()
-    return Trainer(config, train=train, validation=validation, checkpoint=checkpoint, on_epoch=on_epoch).run()
+    return Trainer(config, Feed(), train=train, validation=validation, checkpoint=checkpoint, on_epoch=on_epoch).run()
 
 
 def assert_same(one: Trained, other: Trained) -> None:
@@ -74,14 +77,16 @@ def test_the_mean_score_of_rows_that_training_has_not_seen_is_about_the_click_ra
     known = pa.concat_tables([train, validation])
 
     config = small_model(model_type, training={"calibration_clicks": known.num_rows})
-    trained = Trainer(config, train=train if validated else known, validation=validation if validated else None).run()
+    trained = Trainer(
+        config, Feed(), train=train if validated else known, validation=validation if validated else None
+    ).run()
 
     rate = known[schema.TARGET].to_numpy().mean()
     assert scored(trained, test, model_type).mean() == pytest.approx(rate, rel=0.08)
 
 
 def scored(trained: Trained, table: pa.Table, model_type: ModelType) -> np.ndarray:
-    return score_table(trained.arrays, model_type, table)
+    return score_table(trained.arrays, model_type, Feed(), table)
 
 
 def test_both_models_learn():
@@ -128,7 +133,7 @@ def test_a_kill_inside_an_epoch_costs_that_epoch_only(tmp_path):
 
     with pytest.raises(InterruptedRunError):
         Trainer(
-            config, train=train, validation=validation, checkpoint=checkpoint, on_batch=stop_in_the_second_epoch
+            config, Feed(), train=train, validation=validation, checkpoint=checkpoint, on_batch=stop_in_the_second_epoch
         ).run()
     assert_same(fit(config, checkpoint=checkpoint), fit(config))
 
@@ -175,6 +180,7 @@ def refusal(*, train: pa.Table | None = None, validation: pa.Table | None = None
     with pytest.raises(DataError) as caught:
         Trainer(
             small_model(),
+            Feed(),
             train=good_train if train is None else train,
             validation=good_validation if validation is None else validation,
         )
@@ -199,9 +205,9 @@ def test_empty_rows_are_refused():
 @pytest.mark.parametrize("value", [np.nan, np.inf, None])
 def test_a_value_that_is_no_number_is_refused_with_its_column(value):
     train, _, _ = split_features()
-    values = train[schema.ITEM_CTR].to_pylist()
+    values = train["item_ctr"].to_pylist()
     values[100] = value
-    assert schema.ITEM_CTR in refusal(train=replaced(train, schema.ITEM_CTR, values))
+    assert "item_ctr" in refusal(train=replaced(train, "item_ctr", values))
 
 
 def test_a_missing_label_is_refused():
@@ -217,17 +223,17 @@ def test_a_missing_label_is_refused():
 def test_scoring_without_torch_equals_torch(model_type, seed, rows, scale):
     torch.manual_seed(seed)
     num_users, num_items = 7, 11
-    ranker = build_ranker(small_model(model_type), num_users=num_users, num_items=num_items).eval()
+    ranker = build_ranker(small_model(model_type), INPUTS, num_users=num_users, num_items=num_items).eval()
     for tensor in ranker.state_dict().values():
         tensor.normal_(std=0.3)
     ranker.input_std.uniform_(0.5, 2.0)
     # One row more than the known ids: unknown ones are scored too.
     users, items = torch.randint(0, num_users + 1, (rows,)), torch.randint(0, num_items + 1, (rows,))
-    inputs = scale * torch.randn(rows, NUM_INPUTS)
+    inputs = scale * torch.randn(rows, INPUTS.width)
     with torch.inference_mode():
         expected = torch.sigmoid(ranker(users, items, inputs)).numpy()
     scores = forward.scores(
-        ranker.arrays(), model_type, user_rows=users.numpy(), item_rows=items.numpy(), inputs=inputs.numpy()
+        ranker.arrays(), model_type, INPUTS, user_rows=users.numpy(), item_rows=items.numpy(), raw=inputs.numpy()
     )
     np.testing.assert_allclose(scores, expected, atol=1e-5)
 
@@ -268,10 +274,10 @@ def test_the_half_life_that_is_best_on_validation_rows_is_kept(tmp_path: Path, t
     config = small_model(training={"half_life_days": (2.0, None)})
     checkpoints = [tmp_path / "0", tmp_path / "1"]
 
-    best = train_best(config, train=train, validation=validation, checkpoints=checkpoints)
+    best = train_best(config, Feed(), train=train, validation=validation, checkpoints=checkpoints)
 
     assert best.half_life_days == kept
-    assert_same(best, Trainer(config, train=train, validation=validation, half_life_days=kept).run())
+    assert_same(best, Trainer(config, Feed(), train=train, validation=validation, half_life_days=kept).run())
     assert all(checkpoint.exists() for checkpoint in checkpoints)
 
 
@@ -279,7 +285,9 @@ def test_a_shorter_half_life_is_tried_only_while_that_helps(tmp_path: Path):
     train, validation, _ = split_features()
     config = small_model(training={"half_life_days": (None, 0.1, 1.0)})
     checkpoints = [tmp_path / str(number) for number in range(3)]
-    assert train_best(config, train=train, validation=validation, checkpoints=checkpoints).half_life_days is None
+    assert (
+        train_best(config, Feed(), train=train, validation=validation, checkpoints=checkpoints).half_life_days is None
+    )
     assert [checkpoint.exists() for checkpoint in checkpoints] == [True, True, False]
 
 
@@ -288,6 +296,6 @@ def test_a_ranker_is_calibrated_on_validation_rows_alone_where_all_of_the_latest
     day_before = timestamps_us(validation).min() - 2 * US_PER_DAY
     early = train.filter(pa.array(timestamps_us(train) < day_before))
     late = validation.filter(pa.array(timestamps_us(validation) > timestamps_us(validation).max() - US_PER_DAY))
-    trained = Trainer(small_model(training={"calibration_clicks": 1}), train=early, validation=late).run()
+    trained = Trainer(small_model(training={"calibration_clicks": 1}), Feed(), train=early, validation=late).run()
     rate = late[schema.TARGET].to_numpy().mean()
     assert scored(trained, late, "two_tower").mean() == pytest.approx(rate, rel=0.02)

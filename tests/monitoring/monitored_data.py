@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from feedrank import schema
 from feedrank.config import MonitoringConfig
-from feedrank.config.data import FeatureConfig
+from feedrank.config.feed import Feed
 from feedrank.monitoring.reference import INFO_FILE, Reference, build_reference, load_reference
 from feedrank.tables import US_PER_DAY, timestamps_us, write_partitioned
 
@@ -23,7 +23,7 @@ CONFIG = MonitoringConfig.model_validate(
 
 
 def feature_rows(rows: int, *, day: float, days: float = 1, seed: int = 0, users: int = 3_000) -> pa.Table:
-    """Rows of `schema.FEATURE_TABLE` at random times of the days from `day` (since START) on."""
+    """Rows of `Feed().table` at random times of the days from `day` (since START) on."""
     rng = np.random.default_rng(seed)
     times = np.sort(START_US + ((day + days * rng.random(rows)) * US_PER_DAY).astype(np.int64))
     age_days = np.maximum((times - START_US) / US_PER_DAY, 1)
@@ -33,29 +33,29 @@ def feature_rows(rows: int, *, day: float, days: float = 1, seed: int = 0, users
         schema.TARGET: rng.random(rows) < rate,
         schema.USER_ID: rng.integers(0, users, rows),
         schema.ITEM_ID: rng.integers(0, 500, rows),
-        schema.USER_HISTORICAL_CTR: rng.beta(2, 18, rows),
-        schema.USER_AVG_DWELL_TIME: rng.gamma(4, 8, rows),
-        schema.USER_INTERACTION_COUNT: rng.gamma(2, 5, rows) * age_days,
-        schema.USER_DAYS_ACTIVE: rng.beta(2, 3, rows) * age_days,
-        schema.ITEM_POPULARITY: rng.normal(4, 1, rows),
-        schema.ITEM_CTR: rate,
-        schema.ITEM_AVG_DWELL_TIME: rng.gamma(4, 8, rows),
-        schema.ITEM_AGE_DAYS: rng.random(rows) * age_days,
+        "user_historical_ctr": rng.beta(2, 18, rows),
+        "user_avg_dwell_time": rng.gamma(4, 8, rows),
+        "user_interaction_count": rng.gamma(2, 5, rows) * age_days,
+        "user_days_active": rng.beta(2, 3, rows) * age_days,
+        "item_popularity": rng.normal(4, 1, rows),
+        "item_ctr": rate,
+        "item_avg_dwell_time": rng.gamma(4, 8, rows),
+        "item_age_days": rng.random(rows) * age_days,
         schema.HOUR_OF_DAY: times // (US_PER_DAY // 24) % 24,
         schema.DAY_OF_WEEK: (times // US_PER_DAY + 3) % 7,
-        schema.DEVICE_MOBILE: device == 0,
-        schema.DEVICE_DESKTOP: device == 1,
-        schema.DEVICE_TABLET: device == 2,
-        schema.USER_ITEM_PREVIOUS_INTERACTIONS: rng.poisson(0.2, rows),
-        schema.RECENCY_SCORE: rng.random(rows),
+        "device_mobile": device == 0,
+        "device_desktop": device == 1,
+        "device_tablet": device == 2,
+        "user_item_previous_interactions": rng.poisson(0.2, rows),
+        "recency_score": rng.random(rows),
     }
     arrays = [
         pa.array(times).cast(field.type)
         if field.name == schema.TIMESTAMP
         else pa.array(np.asarray(columns[field.name]).astype(field.type.to_pandas_dtype()))
-        for field in schema.FEATURE_TABLE
+        for field in Feed().table
     ]
-    return pa.table(arrays, schema=schema.FEATURE_TABLE)
+    return pa.table(arrays, schema=Feed().table)
 
 
 def with_column(table: pa.Table, name: str, values: np.ndarray) -> pa.Table:
@@ -67,7 +67,7 @@ def with_column(table: pa.Table, name: str, values: np.ndarray) -> pa.Table:
 
 def scores_of(features: pa.Table) -> np.ndarray:
     """A calibrated model: the true click probability."""
-    return features[schema.ITEM_CTR].to_numpy(zero_copy_only=False).astype(np.float64)
+    return features["item_ctr"].to_numpy(zero_copy_only=False).astype(np.float64)
 
 
 def make_reference(directory: Path) -> Reference:
@@ -80,12 +80,12 @@ def make_reference(directory: Path) -> Reference:
         scores_of(test),
         model_version=VERSION,
         metrics={"auc": 0.68, "log_loss": 0.45},
-        features=FeatureConfig(),
+        feed=Feed(),
         config=CONFIG,
         directory=directory,
     )
     # The features are random: nobody could compute them again.
-    info = load_reference(directory).info.model_copy(update={"feature_config": None})
+    info = load_reference(directory).info.model_copy(update={"feed_recorded": False})
     (directory / INFO_FILE).write_text(info.model_dump_json())
     return load_reference(directory)
 
@@ -104,10 +104,10 @@ def prediction_log(features: pa.Table, *, version: str = VERSION, latency_ms: fl
         schema.MODEL_VERSION: pa.array([version] * rows),
         schema.LATENCY_MS: pa.array(np.full(rows, latency_ms, dtype=np.float32)),
         schema.FEATURES_STRUCT: pa.StructArray.from_arrays(
-            [features[name].combine_chunks() for name in schema.FEATURES], fields=list(schema.FEATURE_FIELDS)
+            [features[name].combine_chunks() for name in Feed().names], fields=list(Feed().fields)
         ),
     }
-    return pa.table(columns, schema=schema.PREDICTION_LOG)
+    return pa.table(columns, schema=Feed().log)
 
 
 def interactions(features: pa.Table) -> pa.Table:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from monitored_data import CONFIG
 
+from feedrank.features.forms import Clock, Mean
 from feedrank.monitoring.columns import Column, Sample
 from feedrank.monitoring.drift import column_drift
 from feedrank.monitoring.engines import AlibiEngine, DriftEngine, ScipyEngine
@@ -39,12 +40,16 @@ def loans() -> tuple[pd.DataFrame, list[pd.DataFrame]]:
     return reference, [production[i * CHUNK_ROWS : (i + 1) * CHUNK_ROWS] for i in range(CHUNKS)]
 
 
+NUMBER, CATEGORY = Mean(mean="dwell_time", per=("user",)), Clock(clock="weekday")
+"""Stand for columns that have nothing to do with a history."""
+
+
 def judge(reference: pd.DataFrame, window: pd.DataFrame, engine: DriftEngine) -> list[Signal]:
-    columns = [Column(name, sample(reference, name), sample(window, name), categorical=False) for name in NUMERIC]
+    columns = [Column(name, NUMBER, sample(reference, name), sample(window, name)) for name in NUMERIC]
     for name in CATEGORICAL:
         codes = {value: float(code) for code, value in enumerate(sorted(reference[name].unique()))}
         before, now = (sample(rows.assign(**{name: rows[name].map(codes)}), name) for rows in (reference, window))
-        columns.append(Column(name, before, now, categorical=True))
+        columns.append(Column(name, CATEGORY, before, now))
     return column_drift(columns, engine=engine, config=CONFIG)
 
 

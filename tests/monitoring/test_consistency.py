@@ -9,15 +9,16 @@ import pytest
 from monitored_data import CONFIG, START, feature_rows, interactions, prediction_log, with_column
 
 from feedrank import schema
-from feedrank.config.data import FeatureConfig
+from feedrank.config.feed import Feed
 from feedrank.features.offline import compute_features
 from feedrank.interactions import write_interactions
 from feedrank.monitoring.consistency import SUFFIX, consistency_signals
 from feedrank.monitoring.results import Signal
-from feedrank.monitoring.rows import READ_LOG, flat
+from feedrank.monitoring.rows import flat, read_log
 from feedrank.tables import US_PER_DAY, timestamps_us, write_partitioned
+from tests.feeds import feed_with
 
-FEATURES = FeatureConfig()
+FEATURES = Feed()
 DAYS = 6
 
 
@@ -33,22 +34,22 @@ def shown() -> pa.Table:
     return interactions(feature_rows(6_000, day=0, days=DAYS, users=150))
 
 
-def served(*, stale_days: int = 0, config: FeatureConfig = FEATURES) -> pa.Table:
-    """Predictions of the last day on features without its last nights, with some constants (`rows.FLAT_LOG`)."""
+def served(*, stale_days: int = 0, config: Feed = FEATURES) -> pa.Table:
+    """Predictions of the last day on features without its last nights, with some constants (`rows.flat_log`)."""
     rows = shown()
     days = (timestamps_us(rows) - timestamps_us(rows).min()) // US_PER_DAY
     known = rows.filter(pa.array((days < DAYS - 1 - stale_days) | (days == DAYS - 1)))
-    features = compute_features(known, config=config)
+    features = compute_features(known, feed=config)
     last = features.filter(pa.array(timestamps_us(features) >= int((START.timestamp() + (DAYS - 1) * 86_400) * 1e6)))
     log = prediction_log(last)
     times = last[schema.TIMESTAMP]  # the log of the tests is two seconds early
     log = log.set_column(log.schema.get_field_index(schema.TIMESTAMP), log.schema.field(schema.TIMESTAMP), times)
-    return flat(log.select(READ_LOG.names))
+    return flat(log.select(read_log(config).names), config)
 
 
 def mismatches(sample: pa.Table, table: Path, *, history_start: datetime = START) -> dict[str, Signal]:
     signals = consistency_signals(
-        sample, interactions=table, history_start=history_start, features=FEATURES, config=CONFIG.consistency
+        sample, interactions=table, history_start=history_start, feed=FEATURES, config=CONFIG.consistency
     )
     return {signal.name.removesuffix(SUFFIX): signal for signal in signals}
 
@@ -59,25 +60,25 @@ def flagged(sample: pa.Table, table: Path) -> set[str]:
 
 def test_predictions_on_the_right_features_differ_in_none(table: Path) -> None:
     found = mismatches(served(), table)
-    assert set(found) == set(schema.FEATURES)
+    assert set(found) == set(Feed().names)
     assert {signal.statistic for signal in found.values()} == {0.0}
     assert {signal.rows for signal in found.values()} == {CONFIG.consistency.rows}
 
 
 def test_a_changed_constant_is_found_in_the_features_that_it_makes(table: Path) -> None:
-    other = FEATURES.model_copy(update={"user_ctr_prior_weight": 40.0})
-    assert flagged(served(config=other), table) == {schema.USER_HISTORICAL_CTR}
+    other = feed_with(user_historical_ctr={"prior_weight": 40.0})
+    assert flagged(served(config=other), table) == {"user_historical_ctr"}
 
 
 def test_a_snapshot_that_is_two_nights_old_is_found(table: Path) -> None:
     found = flagged(served(stale_days=2), table)
-    assert {schema.USER_INTERACTION_COUNT, schema.ITEM_POPULARITY, schema.USER_DAYS_ACTIVE} <= found
+    assert {"user_interaction_count", "item_popularity", "user_days_active"} <= found
 
 
 def test_values_that_are_not_there_differ(table: Path) -> None:
     sample = served()
-    gone = with_column(sample, schema.ITEM_CTR, np.full(sample.num_rows, np.nan))
-    assert mismatches(gone, table)[schema.ITEM_CTR].statistic == 1
+    gone = with_column(sample, "item_ctr", np.full(sample.num_rows, np.nan))
+    assert mismatches(gone, table)["item_ctr"].statistic == 1
 
 
 def test_predictions_before_the_nights_snapshot_is_in_use_are_not_looked_at(table: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from monitored_data import CONFIG, FIRST_SERVED_DAY, START, feature_rows, interactions, make_reference, prediction_log
 
 from feedrank import schema
+from feedrank.config.feed import Feed
 from feedrank.monitoring import run as monitoring_run
 from feedrank.monitoring.results import NEED_FEEDBACK, NOT_JUDGED, MonitoringResult
 from feedrank.monitoring.rows import Sources
@@ -116,14 +117,14 @@ def test_a_shift_of_devices_is_found_within_a_day_of_its_start_by_what_needs_no_
     midnight = FIRST + timedelta(days=SHIFTED_FROM)
     shifted = pc.greater_equal(world.rows[schema.TIMESTAMP], pa.scalar(midnight, schema.TIMESTAMP_TYPE)).to_numpy()
     device = np.random.default_rng(5).choice(3, world.rows.num_rows, p=[0.2, 0.3, 0.5])
-    for number, name in enumerate(schema.DEVICE_COLUMNS):
+    for number, name in enumerate(tuple(Feed().flags)):
         values = np.where(shifted, device == number, world.rows[name].to_numpy()).astype(np.int8)
         place = world.rows.schema.get_field_index(name)
         world.rows = world.rows.set_column(place, world.rows.schema.field(place), pa.array(values))
     world.live()
     first, _ = min(world.alarms())
     assert midnight < first <= midnight + timedelta(hours=24)
-    assert {signal for _, signal in world.alarms()} <= {*schema.DEVICE_COLUMNS}
+    assert {signal for _, signal in world.alarms()} <= {*tuple(Feed().flags)}
 
 
 def test_late_clicks_have_the_windows_judged_again(world: World) -> None:

@@ -20,8 +20,9 @@ from monitored_data import (
 )  # fmt: skip
 
 from feedrank import schema
+from feedrank.config.feed import Feed
 from feedrank.monitoring.engines import ScipyEngine
-from feedrank.monitoring.own_days import POLICY_FREE, own_reference
+from feedrank.monitoring.own_days import own_reference, policy_free
 from feedrank.monitoring.reference import Reference
 from feedrank.monitoring.results import Signal
 from feedrank.monitoring.rows import Sources, by_arrival, read_window
@@ -45,7 +46,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
     tables = []
     for day in range(DAYS):
         rows = feature_rows(1_600, day=FIRST_SERVED_DAY + day, seed=50 + day)
-        rows = with_column(rows, schema.ITEM_POPULARITY, rows[schema.ITEM_POPULARITY].to_numpy() + 2)
+        rows = with_column(rows, "item_popularity", rows["item_popularity"].to_numpy() + 2)
         tables.append(rows)
     before = prediction_log(feature_rows(500, day=FIRST_SERVED_DAY - 1, seed=9), version="v0.9.0")
     write_partitioned([before, *map(prediction_log, tables)], sources.predictions)
@@ -56,7 +57,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
 def own(
     trained: Reference, sources: Sources, directory: Path, *, day: float, feedback_in: bool = True
 ) -> Reference | None:
-    window = read_window(FIRST + timedelta(days=day), sources=sources, config=CONFIG)
+    window = read_window(FIRST + timedelta(days=day), sources=sources, feed=Feed(), config=CONFIG)
     return own_reference(
         trained, window=window, feedback_in=feedback_in, sources=sources, directory=directory, config=CONFIG
     )
@@ -76,7 +77,7 @@ def test_before_its_own_first_day_is_over_a_model_is_judged_by_what_no_ranker_ch
 ) -> None:
     signals = judged(trained, sources, tmp_path, day=1)
     collecting = {name for name, signal in signals.items() if signal.status == "collecting"}
-    assert collecting == {*schema.FEATURES, schema.SCORE, "auc"} - set(POLICY_FREE)
+    assert collecting == {*Feed().names, schema.SCORE, "auc"} - set(policy_free(Feed()))
     assert not any(signal.flagged for signal in signals.values())
     assert signals["calibration"].status == "ok"
 
@@ -88,20 +89,20 @@ def test_another_choice_of_items_is_no_drift_and_a_change_after_the_first_day_is
     moved = Sources(tmp_path / "predictions", sources.feedback)
     for day, shift in enumerate((2, 2, 0)):
         rows = feature_rows(1_600, day=FIRST_SERVED_DAY + day, seed=50 + day)
-        popularity = rows[schema.ITEM_POPULARITY].to_numpy() + shift
-        write_partitioned(prediction_log(with_column(rows, schema.ITEM_POPULARITY, popularity)), moved.predictions)
+        popularity = rows["item_popularity"].to_numpy() + shift
+        write_partitioned(prediction_log(with_column(rows, "item_popularity", popularity)), moved.predictions)
     signals = judged(trained, moved, tmp_path / "own", day=3)
-    assert [name for name, signal in signals.items() if signal.flagged] == [schema.ITEM_POPULARITY]
+    assert [name for name, signal in signals.items() if signal.flagged] == ["item_popularity"]
 
 
 def test_a_drift_of_the_context_is_found_on_the_first_day(trained: Reference, sources: Sources, tmp_path: Path) -> None:
     rows = feature_rows(1_600, day=FIRST_SERVED_DAY, seed=50)
     desktop = np.ones(rows.num_rows)
-    rows = with_column(rows, schema.DEVICE_DESKTOP, desktop)
-    rows = with_column(with_column(rows, schema.DEVICE_MOBILE, 0 * desktop), schema.DEVICE_TABLET, 0 * desktop)
+    rows = with_column(rows, "device_desktop", desktop)
+    rows = with_column(with_column(rows, "device_mobile", 0 * desktop), "device_tablet", 0 * desktop)
     moved = Sources(tmp_path / "predictions", sources.feedback)
     write_partitioned(prediction_log(rows), moved.predictions)
-    assert judged(trained, moved, tmp_path, day=1)[schema.DEVICE_DESKTOP].status == "drift"
+    assert judged(trained, moved, tmp_path, day=1)["device_desktop"].status == "drift"
 
 
 def test_rows_are_compared_by_the_hour_of_their_arrival_whatever_the_clients_clocks_say(
@@ -134,7 +135,7 @@ def test_the_first_days_are_those_before_the_window_and_never_more_than_configur
     assert one is not None
     assert one.info.end == FIRST + timedelta(days=1)
     reference = CONFIG.reference.model_copy(update={"own_days": 2})
-    window = read_window(FIRST + timedelta(days=DAYS), sources=sources, config=CONFIG)
+    window = read_window(FIRST + timedelta(days=DAYS), sources=sources, feed=Feed(), config=CONFIG)
     two = own_reference(
         trained, window=window, feedback_in=True, sources=sources, directory=tmp_path,
         config=CONFIG.model_copy(update={"reference": reference}),
@@ -154,8 +155,8 @@ def test_they_are_sampled_once_and_alike_whoever_samples_them(
     assert here.features.equals(there.features)
     gone = Sources(tmp_path / "gone", sources.feedback)
     again = own_reference(
-        trained, window=read_window(FIRST + timedelta(days=3), sources=sources, config=CONFIG), feedback_in=True,
-        sources=gone, directory=tmp_path / "here", config=CONFIG,
+        trained, window=read_window(FIRST + timedelta(days=3), sources=sources, feed=Feed(), config=CONFIG),
+        feedback_in=True, sources=gone, directory=tmp_path / "here", config=CONFIG,
     )  # fmt: skip
     assert again is not None
     assert again.info == here.info
@@ -172,7 +173,7 @@ def test_the_auc_waits_for_the_feedback_on_the_first_days(trained: Reference, so
 
 def test_too_few_rows_are_no_reference(trained: Reference, sources: Sources, tmp_path: Path) -> None:
     reference = CONFIG.reference.model_copy(update={"min_own_rows": 100_000})
-    window = read_window(FIRST + timedelta(days=3), sources=sources, config=CONFIG)
+    window = read_window(FIRST + timedelta(days=3), sources=sources, feed=Feed(), config=CONFIG)
     config = CONFIG.model_copy(update={"reference": reference})
     found = own_reference(
         trained, window=window, feedback_in=True, sources=sources, directory=tmp_path, config=config

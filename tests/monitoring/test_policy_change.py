@@ -66,4 +66,4 @@ def test_a_first_ranker_that_doubles_the_clicks_is_no_drift_and_other_devices_un
     assert clicks[0] > 1.5 * clicks[1]
     found = flagged(world, first, days=range(1, 6), directory=tmp_path)
     assert set(found) == ({5} if drifted else set())
-    assert not drifted or schema.DEVICE_DESKTOP in found[5] or schema.DEVICE_MOBILE in found[5]
+    assert not drifted or "device_desktop" in found[5] or "device_mobile" in found[5]

@@ -11,6 +11,7 @@ import pytest
 from monitored_data import START, feature_rows, interactions, prediction_log
 
 from feedrank import schema
+from feedrank.config.feed import Feed
 from feedrank.monitoring.recent import ARRIVAL, Source, future_rows
 from feedrank.monitoring.rows import KEYS
 from feedrank.tables import write_partitioned
@@ -25,15 +26,16 @@ def log(tmp_path: Path) -> Path:
     return tmp_path
 
 
+LOG = Feed().log
+
+
 @dataclass(frozen=True)
 class Recent:
     rows: pa.Table
     warnings: list[str]
 
 
-def read(
-    log: Path, *, wanted: pa.Schema = schema.PREDICTION_LOG, start: datetime = START, end: datetime = END
-) -> Recent:
+def read(log: Path, *, wanted: pa.Schema = LOG, start: datetime = START, end: datetime = END) -> Recent:
     by = ARRIVAL if ARRIVAL in wanted.names else schema.TIMESTAMP
     source = Source.open(log, wanted=wanted, by=by, start=start, end=end, expected_from=start)
     rows = pa.concat_tables([wanted.empty_table(), *source.batches(keys=KEYS)])
@@ -56,7 +58,7 @@ def test_row_groups_outside_of_the_range_are_not_read(log: Path) -> None:
     table = pq.ParquetFile(file_of(log, 1)).read()
     pq.write_table(table, file_of(log, 1), row_group_size=10)
     end = START + timedelta(hours=30)
-    source = Source.open(log, wanted=schema.PREDICTION_LOG, by=ARRIVAL, start=START, end=end, expected_from=START)
+    source = Source.open(log, wanted=Feed().log, by=ARRIVAL, start=START, end=end, expected_from=START)
     inside = sum(time < end for time in table[schema.TIMESTAMP].to_pylist())
     assert 100 + inside <= source.rows < 100 + inside + 10
 
@@ -74,26 +76,37 @@ def test_an_empty_file_is_skipped_with_a_warning(log: Path) -> None:
     assert any("skipped" in warning for warning in read(log).warnings)
 
 
-@pytest.mark.parametrize("change", ["column gone", "feature gone", "type changed", "feature is text"])
+@pytest.mark.parametrize("change", ["column gone", "type changed", "feature is text"])
 def test_a_file_of_another_schema_is_skipped_with_a_warning(log: Path, change: str) -> None:
     table = pq.ParquetFile(file_of(log, 1)).read()
     place = table.schema.get_field_index(schema.FEATURES_STRUCT)
     struct = table[schema.FEATURES_STRUCT].combine_chunks()
-    parts = dict(zip(schema.FEATURES, struct.flatten(), strict=True))
+    parts = dict(zip(Feed().names, struct.flatten(), strict=True))
     if change == "column gone":
         table = table.drop_columns([schema.SCORE])
     elif change == "type changed":
         table = table.set_column(table.schema.get_field_index(schema.USER_ID), schema.USER_ID, [["x"] * len(table)])
     else:
-        if change == "feature gone":
-            del parts[schema.ITEM_CTR]
-        else:
-            parts[schema.ITEM_CTR] = pa.array(["much"] * len(table))
+        parts["item_ctr"] = pa.array(["much"] * len(table))
         table = table.set_column(place, schema.FEATURES_STRUCT, pa.StructArray.from_arrays(parts.values(), list(parts)))
     pq.write_table(table, file_of(log, 1))
     recent = read(log)
     assert 90 < recent.rows.num_rows <= 101
     assert any("skipped" in warning for warning in recent.warnings)
+
+
+def test_rows_of_a_model_that_lacked_a_feature_have_no_value_in_it(log: Path) -> None:
+    table = pq.ParquetFile(file_of(log, 1)).read()
+    place, struct = table.schema.get_field_index(schema.FEATURES_STRUCT), table[schema.FEATURES_STRUCT]
+    parts = dict(zip(Feed().names, struct.combine_chunks().flatten(), strict=True))
+    del parts["item_ctr"]
+    table = table.set_column(place, schema.FEATURES_STRUCT, pa.StructArray.from_arrays(parts.values(), list(parts)))
+    pq.write_table(table, file_of(log, 1))
+    recent = read(log)
+    assert recent.warnings == []
+    features = recent.rows[schema.FEATURES_STRUCT].combine_chunks()
+    assert features.field("item_ctr").null_count == table.num_rows
+    assert features.field("item_popularity").null_count == 0
 
 
 def test_additional_columns_do_no_harm(log: Path) -> None:

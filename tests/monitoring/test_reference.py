@@ -7,7 +7,7 @@ import pytest
 from monitored_data import CONFIG, VERSION, feature_rows, make_reference, scores_of
 
 from feedrank import schema
-from feedrank.config.data import FeatureConfig
+from feedrank.config.feed import Feed
 from feedrank.errors import DataError
 from feedrank.monitoring.reference import INFO_FILE, build_reference, load_reference
 from feedrank.tables import US_PER_DAY, timestamps_us
@@ -41,7 +41,7 @@ def test_the_caps_hold(tmp_path: Path) -> None:
         scores_of(test),
         model_version=VERSION,
         metrics={"auc": 0.7, "log_loss": 0.4},
-        features=FeatureConfig(),
+        feed=Feed(),
         config=CONFIG.model_copy(update={"reference": reference}),
         directory=tmp_path,
     )
@@ -60,7 +60,7 @@ def test_bad_input_is_refused(tmp_path: Path, scores: np.ndarray, metrics: dict[
     train, test = feature_rows(1_000, day=0), feature_rows(1_000, day=1)
     with pytest.raises(DataError, match=message):
         build_reference(
-            train, test, scores, model_version=VERSION, metrics=metrics, features=FeatureConfig(), config=CONFIG,
+            train, test, scores, model_version=VERSION, metrics=metrics, feed=Feed(), config=CONFIG,
             directory=tmp_path,
         )  # fmt: skip
 
@@ -70,7 +70,7 @@ def test_a_missing_or_foreign_reference_is_refused(tmp_path: Path) -> None:
         load_reference(tmp_path)
     make_reference(tmp_path)
     info = tmp_path / INFO_FILE
-    info.write_text(info.read_text().replace(schema.column_fingerprint(), "0123456789abcdef"))
+    info.write_text(info.read_text().replace(Feed().column_fingerprint, "0123456789abcdef"))
     with pytest.raises(DataError, match="feature schema 0123456789abcdef"):
         load_reference(tmp_path)
     info.write_text("{")

@@ -9,7 +9,8 @@ import pytest
 from monitored_data import CONFIG, START, VERSION, feature_rows, interactions, prediction_log
 
 from feedrank import schema
-from feedrank.monitoring.rows import FLAT_LOG, Sources, WindowRows, read_window
+from feedrank.config.feed import Feed
+from feedrank.monitoring.rows import Sources, WindowRows, flat_log, read_window
 from feedrank.tables import write_partitioned
 
 END = START + timedelta(days=2)
@@ -29,13 +30,13 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
 
 def read(sources: Sources, *, max_rows: int = 10_000_000) -> WindowRows:
     window = CONFIG.window.model_copy(update={"max_read_rows": max_rows})
-    return read_window(END, sources=sources, config=CONFIG.model_copy(update={"window": window}))
+    return read_window(END, sources=sources, feed=Feed(), config=CONFIG.model_copy(update={"window": window}))
 
 
 def test_few_rows_are_all_kept_flat_and_in_time_order(sources: Sources) -> None:
     window = read(sources)
     assert window.user_share == 1
-    assert window.predictions.schema.equals(FLAT_LOG)
+    assert window.predictions.schema.equals(flat_log(Feed()))
     assert abs(window.predictions.num_rows - ROWS) < 10
     times = window.predictions[schema.TIMESTAMP].to_pylist()
     assert times == sorted(times)

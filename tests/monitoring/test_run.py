@@ -20,8 +20,8 @@ from monitored_data import CONFIG, FIRST_SERVED_DAY, START, feature_rows, make_r
 
 from feedrank import schema
 from feedrank.config import MonitoringConfig
+from feedrank.config.feed import Feed
 from feedrank.errors import DataError, StorageError
-from feedrank.features.definitions import FORMS
 from feedrank.monitoring.channels import Message
 from feedrank.monitoring.results import MonitoringResult, TriggerDecision
 from feedrank.monitoring.rows import Sources
@@ -55,8 +55,8 @@ class House:
 
     def serve(self, day: int, *, shift: float = 0.0) -> None:
         rows = feature_rows(ROWS_PER_DAY, day=FIRST_SERVED_DAY + day, seed=100 + day)
-        values = rows[schema.ITEM_POPULARITY].to_numpy() + shift
-        serve(with_column(rows, schema.ITEM_POPULARITY, values), self.directory)
+        values = rows["item_popularity"].to_numpy() + shift
+        serve(with_column(rows, "item_popularity", values), self.directory)
 
     def run(self, now: datetime = NOW, *, config: MonitoringConfig = CONFIG, **options) -> MonitoringResult:  # type: ignore[no-untyped-def]
         sources = Sources(predictions=self.directory / "predictions", feedback=self.directory / "interactions")
@@ -108,7 +108,7 @@ def test_clean_traffic_is_healthy_and_silent(clean: House) -> None:
 def test_drift_raises_an_alarm_sends_one_message_and_starts_one_retraining(drifted: House) -> None:
     started: list[TriggerDecision] = []
     result = drifted.run(start_retraining=started.append)
-    assert [alarm.signal for alarm in result.alarms] == [schema.ITEM_POPULARITY]
+    assert [alarm.signal for alarm in result.alarms] == ["item_popularity"]
     assert result.trigger.start
     assert [decision.request_id for decision in started] == [result.trigger.request_id]
     (message,) = drifted.outbox.messages
@@ -176,7 +176,7 @@ def test_no_retraining_starts_on_broken_feedback(drifted: House) -> None:
         place = table.schema.get_field_index(schema.DWELL_TIME)
         pq.write_table(table.set_column(place, table.schema.field(place), milliseconds), file)
     result = drifted.run()
-    assert {alarm.signal for alarm in result.alarms} == {schema.ITEM_POPULARITY, "bad_feedback"}
+    assert {alarm.signal for alarm in result.alarms} == {"item_popularity", "bad_feedback"}
     assert "broken feedback" in result.trigger.refused_because
     assert "of the feedback is impossible" in result.trigger.refused_because
     record = RetrainingLog(drifted.directory / "output", config=CONFIG.retraining)
@@ -277,7 +277,7 @@ def test_predictions_without_feedback_are_no_sign_of_another_model(clean: House)
 
 
 def test_the_headline_names_every_alarm_and_the_message_has_each_reason(house: House) -> None:
-    moved = [n for n, form in FORMS.items() if not form.categorical and n not in CONFIG.drift.cumulative][:5]
+    moved = [n for n, form in Feed().features.items() if not (form.categorical or form.cumulative)][:5]
     for day in range(DAYS):
         rows = feature_rows(ROWS_PER_DAY, day=FIRST_SERVED_DAY + day, seed=100 + day)
         for name in moved if day == DAYS - 1 else ():
@@ -371,10 +371,10 @@ def test_a_second_monitor_refuses_and_a_killed_one_blocks_nobody(clean: House) -
 def test_segments_show_where_the_drift_is(house: House) -> None:
     for day in range(DAYS):
         rows = feature_rows(6_000, day=FIRST_SERVED_DAY + day, seed=100 + day)
-        mobile = rows[schema.DEVICE_MOBILE].to_numpy() == 1
+        mobile = rows["device_mobile"].to_numpy() == 1
         shift = 2.0 if day == DAYS - 1 else 0.0
-        values = rows[schema.ITEM_POPULARITY].to_numpy() + np.where(mobile, 0, shift)
-        serve(with_column(rows, schema.ITEM_POPULARITY, values), house.directory)
+        values = rows["item_popularity"].to_numpy() + np.where(mobile, 0, shift)
+        serve(with_column(rows, "item_popularity", values), house.directory)
     segments = {segment.metrics.name: segment for segment in house.run().latest.segments}
     assert not segments["mobile"].drifted
-    assert segments["desktop"].drifted == [schema.ITEM_POPULARITY]
+    assert segments["desktop"].drifted == ["item_popularity"]

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feedrank import schema, stages
+from feedrank.config.feed import Feed
 from feedrank.errors import ConfigError, FeedrankError
 from feedrank.features.snapshot import load_snapshot
 from feedrank.model.bundle import load_bundle
@@ -57,7 +58,7 @@ def whole_run(root: Path, overrides: dict[str, object], steps: list[str]) -> Loc
 def test_a_run_leads_from_data_to_a_registered_model(whole_run, root, steps):
     artifacts = whole_run.artifacts
     assert read_partitioned(artifacts["interactions"]).num_rows == SMALL["data.generator.num_interactions"]
-    assert read_partitioned(artifacts["features"]).schema.names == schema.FEATURE_TABLE.names
+    assert read_partitioned(artifacts["features"]).schema.names == Feed().table.names
     assert load_snapshot(artifacts["features"] / "snapshot")
     evaluation = stages.load_evaluation(artifacts["evaluation"])
     assert evaluation.oracle is not None, "the interactions were generated, so their truth is known"

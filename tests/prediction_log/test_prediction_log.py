@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedrank import delta, schema
+from feedrank.config.feed import Feed
 from feedrank.config.serving import LogConfig
 from feedrank.erasure.person import People
 from feedrank.erasure.refused import Door
@@ -30,20 +31,22 @@ from feedrank.prediction_log.compactor import Compactor, Pace
 from feedrank.prediction_log.spool import SpoolWriter
 from feedrank.prediction_log.spool_files import read_file
 from feedrank.scoring import Ranking
-from feedrank.scoring.features import MATRIX_COLUMNS, RequestFeatures
+from feedrank.scoring.features import RequestFeatures, layout_of
 from tests.s3_server import bucket_of, s3_server
 
 NOON = datetime(2024, 11, 15, 12, tzinfo=UTC)
 
 
+LAYOUT = layout_of(Feed())
 SHARED = RequestFeatures((0.125, 3.5, 7, 2, 0.5, 12, 4), context=(12, 4, 1))
 
 
 def ranking(user_id: int = 1, *, items: int = 3, moment: datetime = NOON, seed: int = 0) -> Ranking:
     rng = np.random.default_rng(seed)
-    matrix = rng.random((items, MATRIX_COLUMNS)).astype(np.float32)
+    matrix = rng.random((items, LAYOUT.matrix_columns)).astype(np.float32)
     matrix[:, [1, 4]] = rng.integers(0, 300, (items, 2))  # age and earlier impressions are whole
     return Ranking(
+        layout=LAYOUT,
         user_id=user_id,
         time_us=round(moment.timestamp() * 1_000_000),
         item_ids=rng.choice(1000, items, replace=False),
@@ -75,7 +78,7 @@ def wait(condition: Callable[[], object]) -> None:
 
 
 def batch_of(*rankings: Ranking, first_counter: int = 0) -> pa.RecordBatch:
-    buffer = RequestBuffer()
+    buffer = RequestBuffer(LAYOUT.feed)
     for one in rankings:
         buffer.add(one, received_us=one.time_us, model_version="v1.0.0", latency_ms=0.25)
     return buffer.batch(first_counter=first_counter)
@@ -102,7 +105,7 @@ def test_a_row_holds_what_was_ranked(tmp_path):
     status = log.close(timeout_seconds=30)
     assert (status.rows_written, status.rows_pending, status.error) == (4, 0, None)
     table = read_log(tmp_path / "log")
-    assert table.schema.equals(schema.PREDICTION_LOG)
+    assert table.schema.equals(Feed().log)
     assert table[schema.ITEM_ID].to_pylist() == one.item_ids.tolist()
     assert table[schema.SCORE].to_pylist() == one.scores.tolist()
     assert table[schema.RANK].to_pylist() == [1, 2, 3, 4]
@@ -111,7 +114,7 @@ def test_a_row_holds_what_was_ranked(tmp_path):
     assert table[schema.TIMESTAMP].to_pylist() == [NOON] * 4
     expected = one.features()
     for place, features in enumerate(table[schema.FEATURES_STRUCT].to_pylist()):
-        assert list(features) == list(schema.FEATURES)
+        assert list(features) == list(Feed().names)
         np.testing.assert_array_equal(np.array(list(features.values()), dtype=np.float32), expected[place])
 
 
@@ -370,11 +373,11 @@ def test_the_csv_has_the_logs_columns_and_the_features_as_json(tmp_path):
     assert export_csv(tmp_path / "log", tmp_path / "out.csv") == 6
     with (tmp_path / "out.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == schema.PREDICTION_LOG.names
+    assert list(rows[0]) == Feed().log.names
     assert rows[0][schema.TIMESTAMP] == "2024-11-15T12:00:00.000000Z"
     features = json.loads(rows[0][schema.FEATURES_STRUCT])
-    assert list(features) == list(schema.FEATURES)
-    assert (features[schema.USER_INTERACTION_COUNT], features[schema.DEVICE_DESKTOP]) == (7, 1)
+    assert list(features) == list(Feed().names)
+    assert (features["user_interaction_count"], features["device_desktop"]) == (7, 1)
     assert export_csv(tmp_path / "log", tmp_path / "out.csv", start=NOON + timedelta(hours=1)) == 3
 
 

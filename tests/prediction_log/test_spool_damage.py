@@ -11,8 +11,9 @@ import pytest
 from test_prediction_log import compactor_of, ranking, spooled
 
 from feedrank import schema
+from feedrank.config.feed import Feed
 from feedrank.prediction_log import read_log, spool
-from feedrank.prediction_log.buffers import SPOOL
+from feedrank.prediction_log.buffers import format_of
 from feedrank.prediction_log.commits import write
 from feedrank.prediction_log.spool_files import END_MARK, read_file
 
@@ -20,7 +21,7 @@ from feedrank.prediction_log.spool_files import END_MARK, read_file
 def messages(file: Path) -> list[int]:
     """Where the batches of a file begin."""
     data = file.read_bytes()
-    place, found = len(SPOOL.serialize()), []
+    place, found = len(format_of(Feed()).schema.serialize()), []
     while data[place:] != END_MARK:
         found.append(place)
         source = pa.BufferReader(data[place:])

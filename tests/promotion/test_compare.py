@@ -1,5 +1,6 @@
 """The decision on a challenger: better with confidence, nobody much worse, gates met, as fast."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from promotion_world import CONFIG, SMALL
 from benchmarks.predict_bundle import END, random_interactions, write_random_bundle
 from feedrank import schema
 from feedrank.config import Config
-from feedrank.config.data import FeatureConfig
+from feedrank.config.feed import Feed
 from feedrank.config.model import EvaluationConfig
 from feedrank.config.promotion import ComparisonConfig, PromotionConfig
 from feedrank.errors import DataError
 from feedrank.evaluation.evaluate import KnownIds, measure
+from feedrank.features.forms import Since
 from feedrank.features.offline import compute_features
 from feedrank.model.bundle import ModelBundle, load_bundle
 from feedrank.promotion.bootstrap import Gain, Interval, paired_gain
@@ -28,9 +30,10 @@ from feedrank.promotion.compare import (
     objections,
     sampled,
     unseen,
-    with_constants,
+    with_features,
 )
 from feedrank.tables import timestamps_us, write_partitioned
+from tests.feeds import feed_with
 
 LIMITS = ComparisonConfig(min_users=20, min_clicks=30, resamples=100, latency_requests=10)
 SETTINGS = Config(promotion=PromotionConfig(comparison=LIMITS))
@@ -39,7 +42,7 @@ NOW = datetime(2024, 12, 1, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def rows() -> pa.Table:
-    return compute_features(random_interactions(SMALL), config=FeatureConfig())
+    return compute_features(random_interactions(SMALL), feed=Feed())
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,7 @@ def trained_until(bundle: ModelBundle, day: datetime) -> ModelBundle:
     metadata = bundle.metadata
     span = metadata.training_data_date_range.model_copy(update={"end": day.date().isoformat()})
     changed = metadata.model_copy(update={"training_data_date_range": span})
-    return ModelBundle(changed, bundle.config, bundle.arrays, bundle.directory, bundle.features)
+    return ModelBundle(changed, bundle.config, bundle.arrays, bundle.directory, bundle.feed)
 
 
 def gain(gauc: tuple[float, float, float], log_loss: tuple[float, float, float] = (-0.0004, 0.0, 0.0004)) -> Gain:
@@ -106,12 +109,12 @@ def test_scores_nearer_to_the_clicks_win_and_a_slice_that_suffers_is_seen(rows):
     rng = np.random.default_rng(3)
     old = np.clip(0.1 + rng.normal(0, 0.05, len(targets)), 0.01, 0.99)
     new = np.clip(old + 0.05 * (2 * targets - 1), 0.01, 0.99)
-    mobile, known = rows[schema.DEVICE_MOBILE].to_numpy() == 1, KnownIds.of_rows(rows)
-    all_better, slices_better = gains_on(rows, old, new, known=known, config=LIMITS)
+    mobile, known = rows["device_mobile"].to_numpy() == 1, KnownIds.of_rows(rows)
+    all_better, slices_better = gains_on(rows, old, new, known=known, feed=Feed(), config=LIMITS)
     assert all_better.gauc.low > 0.1
     assert {"device_mobile", "known_users"} <= set(slices_better)
     for_mobile_worse = np.where(mobile, np.clip(old - 0.05 * (2 * targets - 1), 0.01, 0.99), new)
-    _, by_slice = gains_on(rows, old, for_mobile_worse, known=known, config=LIMITS)
+    _, by_slice = gains_on(rows, old, for_mobile_worse, known=known, feed=Feed(), config=LIMITS)
     assert by_slice["device_mobile"].gauc.high < 0 < by_slice["device_desktop"].gauc.low
 
 
@@ -146,14 +149,16 @@ def test_models_are_compared_on_days_after_the_champions_training(rows, bundles)
 
 
 def test_a_champion_of_other_constants_is_scored_on_features_of_its_own(rows, bundles, tmp_path):
-    other = FeatureConfig(popularity_half_life_days=2, recency_half_life_hours=1, item_ctr_prior_weight=500)
+    other = feed_with(
+        item_popularity={"half_life": "2d"}, recency_score={"half_life": "1h"}, item_ctr={"prior_weight": 500.0}
+    )
     write_partitioned(random_interactions(SMALL), tmp_path)
     last = rows.slice(rows.num_rows // 2)
-    own = with_constants(last, tmp_path, config=other)
+    own = with_features(last, tmp_path, feed=other)
     assert own.select([schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.TARGET]).equals(
         last.select([schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.TARGET])
     )
-    assert not own[schema.ITEM_CTR].equals(last[schema.ITEM_CTR])
+    assert not own["item_ctr"].equals(last["item_ctr"])
     old = trained_until(bundles[0], END - timedelta(days=30))
     settings = {"missed_gates": [], "config": SETTINGS, "now": NOW}
     decision = compare(old, bundles[1], last, champion_rows=own, **settings)
@@ -161,13 +166,24 @@ def test_a_champion_of_other_constants_is_scored_on_features_of_its_own(rows, bu
     expected = measure(fresh, old.score_table(own_fresh), config=EvaluationConfig())
     assert decision.champion_metrics == expected
     assert expected != compare(old, bundles[1], last, **settings).champion_metrics
-    assert with_constants(last, tmp_path, config=FeatureConfig()).equals(last)
+    assert with_features(last, tmp_path, feed=Feed()).equals(last)
+
+
+def test_a_feature_that_changed_its_type_needs_a_new_name(rows, bundles):
+    other = Feed(features=Feed().features | {"item_age_days": Since(since="impression", per=("item",), half_life="1d")})
+    retyped = replace(bundles[1], feed=other)
+    retyped_rows = rows.set_column(
+        rows.schema.get_field_index("item_age_days"), "item_age_days", rows["item_age_days"].cast(pa.float32())
+    )
+    old = trained_until(bundles[0], END - timedelta(days=30))
+    decision = compare(old, retyped, retyped_rows, champion_rows=rows, missed_gates=[], config=SETTINGS, now=NOW)
+    assert decision.reasons[0].startswith("item_age_days is float instead of int32: the prediction log can't hold both")
 
 
 def test_rows_that_are_not_the_last_of_the_interactions_are_not_compared(rows, tmp_path):
     write_partitioned(random_interactions(SMALL), tmp_path)
     with pytest.raises(DataError, match="compute the features again"):
-        with_constants(rows.slice(0, 100), tmp_path, config=FeatureConfig())
+        with_features(rows.slice(0, 100), tmp_path, feed=Feed())
 
 
 def test_without_enough_fresh_rows_there_is_no_verdict(rows, bundles):

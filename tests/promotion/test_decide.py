@@ -9,7 +9,7 @@ from promotion_world import CONFIG, EVALUATION, SMALL, World
 
 from benchmarks.predict_bundle import END, random_interactions, write_random_bundle
 from feedrank.config import Config
-from feedrank.config.data import FeatureConfig
+from feedrank.config.feed import Feed
 from feedrank.errors import DataError
 from feedrank.evaluation.evaluate import measure
 from feedrank.features.offline import compute_features
@@ -18,8 +18,11 @@ from feedrank.promotion.changes import PromotionError
 from feedrank.promotion.compare import unseen
 from feedrank.promotion.decide import decide
 from feedrank.tables import write_partitioned
+from tests.feeds import feed_with
 
-OTHER = FeatureConfig(popularity_half_life_days=2, recency_half_life_hours=1, item_ctr_prior_weight=500)
+OTHER = feed_with(
+    item_popularity={"half_life": "2d"}, recency_score={"half_life": "1h"}, item_ctr={"prior_weight": 500.0}
+)
 SETTINGS = Config.model_validate(
     {"promotion": {"comparison": {"min_users": 20, "min_clicks": 30, "resamples": 100, "latency_requests": 5}}}
 )
@@ -30,7 +33,7 @@ def world(tmp_path: Path) -> World:
     """A champion of other feature constants than the challenger's."""
     (tmp_path / "evaluation").mkdir()
     registry = World(tmp_path).registry()
-    for name, features in (("old", OTHER), ("new", FeatureConfig())):
+    for name, features in (("old", OTHER), ("new", Feed())):
         bundle = write_random_bundle(
             tmp_path / name, config=CONFIG, size=SMALL, features=features, trained_until=END - timedelta(days=30)
         )
@@ -43,7 +46,7 @@ def test_a_champion_of_other_feature_constants_is_compared_on_its_own_features(w
     registry, table = world.registry(), random_interactions(SMALL)
     assert [version.model_version for version in registry.versions()] == ["v2.0.0", "v1.0.0"]
     write_partitioned(table, world.folder / "clean")
-    rows, own = (compute_features(table, config=config) for config in (FeatureConfig(), OTHER))
+    rows, own = (compute_features(table, feed=config) for config in (Feed(), OTHER))
     decision = decide(
         registry,
         registry.find("v2.0.0"),
@@ -71,7 +74,7 @@ def test_a_champion_of_features_that_this_release_does_not_compute_leaves_the_ch
     decision = decide(
         registry,
         registry.find("v2.0.0"),
-        compute_features(random_interactions(SMALL), config=FeatureConfig()),
+        compute_features(random_interactions(SMALL), feed=Feed()),
         evaluated=world.folder / "new",
         missed_gates=[],
         interactions=world.folder / "clean",
@@ -97,7 +100,7 @@ def test_a_challenger_is_not_judged_by_the_files_of_another_model(world):
         decide(
             registry,
             registry.find("v2.0.0"),
-            compute_features(random_interactions(SMALL), config=FeatureConfig()),
+            compute_features(random_interactions(SMALL), feed=Feed()),
             evaluated=new,
             missed_gates=[],
             interactions=world.folder / "clean",

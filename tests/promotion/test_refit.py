@@ -47,7 +47,7 @@ def config() -> Config:
 def run(tmp_path_factory: pytest.TempPathFactory, config: Config) -> Path:
     folder = tmp_path_factory.mktemp("refit")
     stages.generate_interactions(folder / "interactions", config=config.data.generator)
-    stages.build_features(folder / "interactions", output=folder / "history", config=config.data)
+    stages.build_features(folder / "interactions", output=folder / "history", config=config)
     choose_window(folder / "history", output=folder / "features", config=config)
     stages.train_ranker(folder / "features", output=folder / "model", config=config)
     refit(folder, output=folder / "refitted")

@@ -10,6 +10,7 @@ import pytest
 
 from feedrank import schema, stages
 from feedrank.config import Config
+from feedrank.config.feed import Feed
 from feedrank.config.monitoring import RetrainingConfig
 from feedrank.errors import FeedrankError, StorageError
 from feedrank.model.bundle import load_bundle
@@ -105,7 +106,7 @@ def retrainings(folder: Path, config: Config) -> LocalRetrainings:
     for day in (folder / "all").glob("date=*"):
         if day.name < f"date={SHIFT}":
             (old / day.name).symlink_to(day)
-    stages.build_features(old, output=folder / "features", config=config.data)
+    stages.build_features(old, output=folder / "features", config=config)
     stages.train_ranker(folder / "features", output=folder / "model", config=config)
     stages.evaluate_ranker(folder / "model", folder / "features", output=folder / "evaluation", config=config.model)
     stages.refit_ranker(folder / "model", folder / "features", output=folder / "refitted", gates=config.model.gates)
@@ -176,10 +177,10 @@ def test_only_one_retraining_runs_and_a_failed_one_is_recorded(retrainings, tmp_
 
 def drifted_predictions(features: pa.Table, directory: Path) -> None:
     """A prediction log of the rows with an item feature that left its old range, and users of long ago."""
-    moved = {schema.ITEM_POPULARITY: 3.0, schema.RECENCY_SCORE: -1.0}
+    moved = {"item_popularity": 3.0, "recency_score": -1.0}
     shifted = [
         pa.array(features[name].to_numpy() + moved.get(name, 0)).cast(field.type)
-        for name, field in zip(schema.FEATURES, schema.FEATURE_FIELDS, strict=True)
+        for name, field in zip(Feed().names, Feed().fields, strict=True)
     ]
     rows = features.num_rows
     columns = {
@@ -192,9 +193,9 @@ def drifted_predictions(features: pa.Table, directory: Path) -> None:
         schema.RANK: np.ones(rows, dtype=np.int16),
         schema.MODEL_VERSION: ["v1.0.1"] * rows,
         schema.LATENCY_MS: np.full(rows, 5.0, dtype=np.float32),
-        schema.FEATURES_STRUCT: pa.StructArray.from_arrays(shifted, fields=list(schema.FEATURE_FIELDS)),
+        schema.FEATURES_STRUCT: pa.StructArray.from_arrays(shifted, fields=list(Feed().fields)),
     }
-    write_partitioned(pa.table(columns, schema=schema.PREDICTION_LOG), directory)
+    write_partitioned(pa.table(columns, schema=Feed().log), directory)
 
 
 def test_the_monitoring_pipeline_alerts_and_runs_the_retraining_pipeline(retrainings, folder):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.predict_bundle import END, Size, write_random_bundle
 from feedrank import schema
+from feedrank.config.feed import Feed
 from feedrank.config.model import ModelConfig
 from feedrank.features.online import online_features
 from feedrank.model.bundle import ITEM_IDS, USER_IDS, ModelBundle, load_bundle
@@ -41,7 +42,7 @@ def scorer(bundle: ModelBundle) -> Scorer:
 
 
 def table_of(ranking: Ranking, features: np.ndarray) -> pa.Table:
-    columns = {name: features[:, i] for i, name in enumerate(schema.FEATURES)}
+    columns = {name: features[:, i] for i, name in enumerate(Feed().names)}
     return pa.table(
         {schema.USER_ID: np.full(len(features), ranking.user_id), schema.ITEM_ID: ranking.item_ids, **columns}
     )
@@ -70,7 +71,7 @@ def test_features_and_scores_equal_the_definitions(bundle, scorer, query):
 
 def test_a_time_before_the_cut_off_changes_only_hour_and_weekday(scorer):
     before, at = (scorer.rank(3, [2], time_us=t, device=0) for t in (END_US - 200 * DAY_US, END_US))
-    changed = {name for i, name in enumerate(schema.FEATURES) if before.features()[0, i] != at.features()[0, i]}
+    changed = {name for i, name in enumerate(Feed().names) if before.features()[0, i] != at.features()[0, i]}
     assert changed <= {schema.HOUR_OF_DAY, schema.DAY_OF_WEEK}
     assert np.isfinite(before.scores).all()
 

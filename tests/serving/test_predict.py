@@ -170,7 +170,7 @@ def test_metrics_as_json_are_the_specs(predictor: Predictor):
 def test_config_is_the_models_and_its_features(predictor: Predictor, models: dict[str, Path]):
     config = predictor.http.get("/config").json()
     assert config["model_config"]["model_type"] == "two_tower"
-    assert config["feature_config"]["popularity_half_life_days"] == 14.0
+    assert config["feature_config"]["features"]["item_popularity"]["half_life"] == "14d"
     assert config["model"]["model_version"] == "v1.0.0"
 
 

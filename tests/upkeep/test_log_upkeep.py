@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 
 from feedrank import delta, schema
+from feedrank.config.feed import Feed
 from feedrank.config.upkeep import LogUpkeepConfig, TableUpkeepConfig
 from feedrank.prediction_log import read_log
-from feedrank.prediction_log.table import LAYOUT, create_log
+from feedrank.prediction_log.table import create_log, layout_of
 from feedrank.upkeep.report import Freed
 from feedrank.upkeep.tables import keep_log, keep_table
 
@@ -36,20 +37,20 @@ def day_of_log(day: date, *, requests: int = REQUESTS) -> pa.Table:
         schema.RANK: np.tile(np.arange(1, ITEMS + 1), requests).astype(np.int16),
         schema.MODEL_VERSION: ["v1.0.0"] * len(request),
         schema.LATENCY_MS: np.ones(len(request), dtype=np.float32),
-        schema.FEATURES_STRUCT: pa.nulls(len(request), schema.PREDICTION_LOG.field(schema.FEATURES_STRUCT).type),
+        schema.FEATURES_STRUCT: pa.nulls(len(request), Feed().log.field(schema.FEATURES_STRUCT).type),
     }
-    return pa.table(columns, schema=schema.PREDICTION_LOG)
+    return pa.table(columns, schema=Feed().log)
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     """Ten days, today included; each of two commits."""
-    table = create_log(tmp_path / "log")
+    table = create_log(tmp_path / "log", Feed().log)
     for back in range(9, -1, -1):
         rows = day_of_log(TODAY - timedelta(days=back))
         half = rows.num_rows // 2
         for part in (rows.slice(0, half), rows.slice(half)):
-            table = table.append(part, layout=LAYOUT)
+            table = table.append(part, layout=layout_of(Feed().log))
     return tmp_path / "log"
 
 
@@ -157,7 +158,7 @@ def test_a_predictor_writes_and_a_reader_reads_meanwhile(log: Path) -> None:
 
     def write_and_read() -> None:
         while not done.is_set():
-            delta.open_table(log).append(day_of_log(TODAY, requests=1), layout=LAYOUT)
+            delta.open_table(log).append(day_of_log(TODAY, requests=1), layout=layout_of(Feed().log))
             ids = read_log(log, columns=[schema.PREDICTION_ID])[schema.PREDICTION_ID].to_pylist()
             complete.append(all(count % ITEMS == 0 for count in Counter(id_[:-4] for id_ in ids).values()))
 

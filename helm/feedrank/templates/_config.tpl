@@ -56,11 +56,15 @@ pipelines:
     {{- end }}
 {{- end }}
 
+{{- define "feedrank.configFileName" -}}
+{{ eq . "feed" | ternary "feed.yaml" (printf "%s_config.yaml" .) }}
+{{- end }}
+
 {{/* One file of the configuration: (list $ NAME). Defaults, then what the chart derives, then `config` of the values. */}}
 {{- define "feedrank.configFile" -}}
 {{- $root := index . 0 -}}
 {{- $name := index . 1 -}}
-{{- $defaults := $root.Files.Get (printf "config/%s_config.yaml" $name) | fromYaml -}}
+{{- $defaults := $root.Files.Get (printf "config/%s" (include "feedrank.configFileName" $name)) | fromYaml -}}
 {{- $derived := get (include "feedrank.derivedConfig" $root | fromYaml) $name | default dict -}}
 {{- $given := get $root.Values.config $name | default dict | deepCopy -}}
 {{- mustMergeOverwrite $defaults $derived $given | toYaml -}}
